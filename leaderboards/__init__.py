@@ -1,0 +1,1 @@
+"""Catalogue of boards: what is ranked, by which metrics and gates; discovered."""

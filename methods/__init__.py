@@ -1,0 +1,1 @@
+"""Catalogue of saliency methods, one file a family; discovered, never listed by hand."""

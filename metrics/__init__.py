@@ -1,0 +1,1 @@
+"""Catalogue of metrics, one file a property; discovered, never listed by hand."""

@@ -1,0 +1,107 @@
+"""Batch sizes: the fastest that fits, measured once a machine and model, halved on out-of-memory."""
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+CPU_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+CUDA_SIZES = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that a smaller batch might succeed."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "not enough memory" in text or "can't allocate memory" in text
+    )
+
+
+def cache_folder() -> Path:
+    """Where measurements of this machine are kept between runs (`XBENCH_CACHE` overrides)."""
+    if "XBENCH_CACHE" in os.environ:
+        return Path(os.environ["XBENCH_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "xbench"
+
+
+def calibration_key(
+    architecture: str, shape: tuple[int, ...], mode: str, device: torch.device
+) -> str:
+    """What a measured batch size depends on, hashed."""
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{platform.machine()}x{torch.get_num_threads()}"
+    )
+    text = repr((architecture, shape, mode, device.type, name, torch.__version__))
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def best_batch_size(step: Callable[[int], None], key: str, device: torch.device) -> int:
+    """The smallest batch size within 5 % of the fastest time an image.
+
+    The measurement is kept on disk, so that the same command on the same machine always uses the
+    same batches and gives the same numbers to the last bit.
+
+    Args:
+        step: runs one batch of the given size.
+        key: from `calibration_key`.
+        device: where it runs.
+    """
+    path = cache_folder() / "batch_sizes.json"
+    known = _read(path)
+    if key not in known:
+        known[key] = _measure(step, device)
+        _write(path, {**_read(path), key: known[key]})
+    return known[key]
+
+
+def _measure(step: Callable[[int], None], device: torch.device) -> int:
+    seconds: dict[int, float] = {}
+    for size in CUDA_SIZES if device.type == "cuda" else CPU_SIZES:
+        try:
+            times = [_timed(step, size, device) for _ in range(3 if seconds else 4)]
+        except Exception as error:
+            if is_out_of_memory(error) and seconds:
+                break
+            raise
+        seconds[size] = min(times[1:]) / size
+        best = min(seconds.values())
+        if seconds[size] > 1.25 * best or times[-1] > 2.0:
+            break
+    best = min(seconds.values())
+    return min(size for size, value in seconds.items() if value <= 1.05 * best)
+
+
+def _timed(step: Callable[[int], None], size: int, device: torch.device) -> float:
+    start = time.perf_counter()
+    step(size)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _read(path: Path) -> dict[str, int]:
+    try:
+        content = json.loads(path.read_text())
+        return {str(k): int(v) for k, v in content.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _write(path: Path, content: dict[str, int]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as handle:
+            json.dump(content, handle, indent=1, sort_keys=True)
+        Path(handle.name).replace(path)
+    except OSError:
+        return  # a read-only home costs a new measurement next time, nothing else

@@ -1,0 +1,417 @@
+"""The classifier: logits, gradients, layers and tails of one network, batched and counted."""
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from xbench.classifier.batching import best_batch_size, calibration_key, is_out_of_memory
+from xbench.classifier.layers import Layer, Trace, last_spatial, to_nchw, trace
+from xbench.classifier.network import Counter, Network, Normalization
+from xbench.classifier.tail import build_tail
+from xbench.contracts import Geometry
+from xbench.errors import ModelError, UnsupportedError
+
+Build = Callable[[Tensor], Tensor]
+
+
+class Classifier:
+    """The model under test.
+
+    It owns a private copy of the module: in eval mode, weights frozen, in-place activations made
+    ordinary, so the user's module is never touched and hooks see what they should.
+
+    Args:
+        module: maps normalized images (N, C, H, W) to logits (N, K).
+        name: as written by the user; part of every record.
+        normalization: mean and std that the module was trained with.
+        geometry: how image files become inputs.
+        class_names: by class index, empty where unknown.
+        device: where it runs.
+        batch_size: rows a call; None measures the fastest.
+        layers: overrides of layer roles, for example {"last_conv": "features.17"}.
+        own: take the module itself instead of a copy.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        name: str = "model",
+        normalization: Normalization | None = None,
+        geometry: Geometry | None = None,
+        class_names: Sequence[str] = (),
+        device: torch.device | str = "cpu",
+        batch_size: int | None = None,
+        layers: Mapping[str, str] | None = None,
+        own: bool = False,
+    ) -> None:
+        self.name = name
+        self.normalization = normalization or Normalization()
+        self.geometry = geometry or Geometry()
+        self.class_names = list(class_names)
+        self.device = torch.device(device)
+        self.batch_size = batch_size
+        self.counter = Counter()
+        self.roles = dict(layers or {})
+        private = module if own else _copy(module)
+        for child in private.modules():
+            if getattr(child, "inplace", None) is True:
+                child.inplace = False  # type: ignore[assignment]
+        self.network = Network(private, self.normalization, self.counter)
+        self.network.to(self.device).eval().requires_grad_(False)
+        self._sizes: dict[tuple[object, ...], int] = {}
+        self._traces: dict[tuple[int, ...], Trace] = {}
+        self._tails: dict[tuple[object, ...], nn.Module | None] = {}
+        self._hash: str | None = None
+        self._classes: int | None = None
+
+    # ---- identity
+
+    @property
+    def module(self) -> nn.Module:
+        """The private copy of the user's module (it expects normalized input)."""
+        return self.network.module
+
+    @property
+    def weights_hash(self) -> str:
+        """SHA-256 over parameters, buffers and normalization, 16 hexadecimal digits."""
+        if self._hash is None:
+            self._hash = self.fingerprint()
+        return self._hash
+
+    def fingerprint(self) -> str:
+        """The weights hash, computed anew; differs from `weights_hash` if someone changed them."""
+        digest = hashlib.sha256(repr(self.normalization).encode())
+        for key, value in sorted(self.module.state_dict().items()):
+            if isinstance(value, Tensor):
+                digest.update(key.encode())
+                digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
+
+    def sibling(self, module: nn.Module, name: str = "") -> "Classifier":
+        """A classifier over another module with this one's settings and counter (own=True)."""
+        other = Classifier(
+            module,
+            name=name or self.name,
+            normalization=self.normalization,
+            geometry=self.geometry,
+            class_names=self.class_names,
+            device=self.device,
+            batch_size=self.batch_size,
+            layers=self.roles,
+            own=True,
+        )
+        other.counter = self.counter
+        other.network.counter = self.counter
+        other._sizes = self._sizes
+        return other
+
+    def facts(self, shape: Sequence[int]) -> dict[str, object]:
+        """What cost formulas may use: height, width, classes, channels (of `last_conv`)."""
+        sample = torch.zeros(1, *shape[-3:], device=self.device)
+        with self.counter.paused():
+            layer = self.find_layer("last_conv", sample)
+            classes = self.classes(sample)
+        return {
+            "height": shape[-2],
+            "width": shape[-1],
+            "classes": classes,
+            "channels": layer.channels if layer else 0,
+        }
+
+    def classes(self, sample: Tensor) -> int:
+        """Number of classes K; `sample` is any image of the right shape."""
+        if self._classes is None:
+            with self.counter.paused(), torch.no_grad():
+                self._classes = int(self.network(sample[:1]).shape[1])
+        return self._classes
+
+    # ---- forward
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits, float32 (N, K), without a graph; images (N, C, H, W) in [0, 1]."""
+        return self.rows(images.shape[0], lambda index: images[index], like=images)
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Softmax of the logits, float32 (N, K)."""
+        return self.logits(images).softmax(dim=1)
+
+    def rows(self, count: int, build: Build, *, like: Tensor) -> Tensor:
+        """Logits (count, K) of rows that are built one full batch at a time.
+
+        Args:
+            count: number of rows, for example images x steps.
+            build: maps int64 row indices (B,), on the device, to images (B, C, H, W).
+            like: any tensor of images, for shape and device.
+        """
+        if count == 0:
+            return torch.empty(0, self.classes(like), device=self.device)
+        size = self.size("forward", like)
+        pieces: list[Tensor] = []
+        start = 0
+        with torch.no_grad():
+            while start < count:
+                index = torch.arange(start, min(start + size, count), device=self.device)
+                try:
+                    pieces.append(self.network(build(index)).float())
+                except RuntimeError as error:
+                    size = self._halve("forward", like, size, error)
+                    continue
+                start += len(index)
+        return torch.cat(pieces)
+
+    # ---- backward
+
+    def gradients(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        *,
+        score: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """Gradients of the target's raw score for the pixels, float32 (N, C, H, W).
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+            targets: int64 (N,).
+            score: maps logits (B, K) and targets (B,) to scores (B,); default the target logit.
+        """
+        found = [
+            gradient
+            for _, _, gradient, _ in self.gradient_rows(
+                images.shape[0], lambda index: images[index], targets, like=images, score=score
+            )
+        ]
+        return torch.cat(found)
+
+    def gradient_rows(
+        self,
+        count: int,
+        build: Build,
+        targets: Tensor,
+        *,
+        like: Tensor,
+        score: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Gradients of rows, one full batch at a time, so that memory stays bounded.
+
+        Args:
+            count, build, like: as in `rows`.
+            targets: int64 (count,), one class a row.
+            score: as in `gradients`.
+
+        Yields:
+            (row indices (B,), rows (B, C, H, W), gradients (B, C, H, W), scores (B,)).
+        """
+        size = self.size("backward", like)
+        start = 0
+        while start < count:
+            index = torch.arange(start, min(start + size, count), device=self.device)
+            try:
+                rows = build(index).detach().clone().requires_grad_(True)
+                with torch.enable_grad():
+                    scores = (score or target_logit)(self.network(rows), targets[index])
+                    (gradient,) = torch.autograd.grad(scores.sum(), rows)
+            except RuntimeError as error:
+                size = self._halve("backward", like, size, error)
+                continue
+            yield index, rows.detach(), gradient, scores.detach()
+            start += len(index)
+
+    # ---- layers
+
+    def trace(self, images: Tensor) -> Trace:
+        """Every layer as it ran on one image of this shape, in order of execution."""
+        shape = tuple(images.shape[1:])
+        if shape not in self._traces:
+            with self.counter.paused(), torch.no_grad():
+                normalized = (images[:1] - self.network.mean) / self.network.std
+                self._traces[shape] = trace(self.module, normalized)
+        return self._traces[shape]
+
+    def find_layer(self, role: str, images: Tensor) -> Layer | None:
+        """The layer of a role ("last_conv") or of a dotted name, None if the role is not there."""
+        traced = self.trace(images)
+        name = self.roles.get(role, role)
+        if name == "last_conv":
+            return last_spatial(self.module, traced)
+        return traced.named(name)
+
+    def layer(self, role: str, images: Tensor) -> Layer:
+        """Like `find_layer`, but refuses where there is none.
+
+        Raises:
+            UnsupportedError: the model has no such layer.
+            ModelError: an unknown name.
+        """
+        found = self.find_layer(role, images)
+        if found is None:
+            raise UnsupportedError("The model has no convolutional layer with a spatial output.")
+        return found
+
+    @contextmanager
+    def captured(
+        self, layer: Layer, change: Callable[[Tensor], Tensor] | None = None
+    ) -> Iterator[list[Tensor]]:
+        """Capture the outputs of a layer during forward passes inside the block.
+
+        Args:
+            layer: which one.
+            change: replaces the output by what it returns; the list holds the replaced output.
+        """
+        kept: list[Tensor] = []
+
+        def hook(_: nn.Module, __: object, output: object) -> object:
+            first = output[0] if isinstance(output, tuple) else output
+            assert isinstance(first, Tensor)
+            new = change(first) if change is not None else first
+            kept.append(new)
+            passed = new.clone()  # what follows may write in place
+            return (passed, *output[1:]) if isinstance(output, tuple) else passed
+
+        handle = self.module.get_submodule(layer.name).register_forward_hook(hook)
+        try:
+            yield kept
+        finally:
+            handle.remove()
+
+    def activations(self, images: Tensor, layer: Layer) -> Tensor:
+        """Feature maps of a layer, float32 (N, C, h, w), without a graph."""
+        with self.captured(layer) as kept:
+            self.logits(images)
+        return torch.cat([to_nchw(output, layer) for output in kept]).detach()
+
+    def activation_gradients(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        layer: Layer,
+        *,
+        score: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Feature maps, the gradients of the target's raw score for them, and the scores.
+
+        Returns:
+            (N, C, h, w), (N, C, h, w) and (N,); one forward and one backward an image.
+        """
+        size = self.size("backward", images)
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        start = 0
+        while start < images.shape[0]:
+            piece = slice(start, start + size)
+            try:
+                with (
+                    torch.enable_grad(),
+                    self.captured(layer, lambda x: x.detach().requires_grad_(True)) as kept,
+                ):
+                    scores = (score or target_logit)(self.network(images[piece]), targets[piece])
+                    (gradient,) = torch.autograd.grad(scores.sum(), kept[-1])
+            except RuntimeError as error:
+                size = self._halve("backward", images, size, error)
+                continue
+            found.append(
+                (
+                    to_nchw(kept[-1].detach(), layer),
+                    to_nchw(gradient, layer),
+                    scores.detach(),
+                )
+            )
+            start += size
+        acts, grads, values = zip(*found, strict=True)
+        return torch.cat(acts), torch.cat(grads), torch.cat(values)
+
+    def tail_rows(
+        self, layer: Layer, images: Tensor, owner: Tensor, build: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """Logits of rows that differ from an image only from one layer on.
+
+        Where the network can be cut behind the layer, only its tail runs (counted as `tails`);
+        else the whole network runs with the layer's output replaced (counted as `forwards`).
+
+        Args:
+            layer: where the rows start.
+            images: (N, C, H, W), whose activations are the starting point.
+            owner: int64 (R,), the image that each row belongs to.
+            build: maps (row indices (B,), that rows' raw layer outputs) to changed outputs, in the
+                layer's own layout.
+
+        Returns:
+            float32 (R, K).
+        """
+        tail = self._tail(layer, images)
+        size = self.size("forward", images)
+        pieces: list[Tensor] = []
+        with torch.no_grad():
+            if tail is not None:
+                with self.captured(layer) as kept:
+                    self.logits(images)
+                raw = torch.cat(kept)
+            for start in range(0, owner.shape[0], size):
+                index = torch.arange(start, min(start + size, owner.shape[0]), device=self.device)
+                if tail is not None:
+                    self.counter.tails += len(index)
+                    pieces.append(tail(build(index, raw[owner[index]])).float())
+                else:
+                    with self.captured(layer, lambda x, index=index: build(index, x)):
+                        pieces.append(self.network(images[owner[index]]).float())
+        return torch.cat(pieces)
+
+    def _tail(self, layer: Layer, images: Tensor) -> nn.Module | None:
+        key = (layer.name, tuple(images.shape[1:]))
+        if key not in self._tails:
+            with self.counter.paused():
+                sample = (images[:1] - self.network.mean) / self.network.std
+                self._tails[key] = build_tail(self.module, layer.name, sample)
+        return self._tails[key]
+
+    # ---- batch size
+
+    def size(self, mode: str, like: Tensor) -> int:
+        """Rows a call for "forward" or "backward" on images of this shape."""
+        if self.batch_size is not None:
+            return self._sizes.get((mode, "limit"), self.batch_size)
+        shape = tuple(like.shape[1:])
+        key = (mode, shape)
+        if key not in self._sizes:
+            architecture = calibration_key(str(self.module), shape, mode, self.device)
+            with self.counter.paused():
+                self._sizes[key] = best_batch_size(
+                    lambda size: self._step(mode, shape, size), architecture, self.device
+                )
+        return self._sizes[key]
+
+    def _step(self, mode: str, shape: tuple[int, ...], size: int) -> None:
+        rows = torch.rand(size, *shape, device=self.device)
+        with torch.set_grad_enabled(mode == "backward"):
+            rows.requires_grad_(mode == "backward")
+            logits = self.network(rows)
+            if mode == "backward":
+                torch.autograd.grad(logits[:, 0].sum(), rows)
+
+    def _halve(self, mode: str, like: Tensor, size: int, error: RuntimeError) -> int:
+        if not is_out_of_memory(error) or size == 1:
+            raise error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        key = (mode, "limit") if self.batch_size is not None else (mode, tuple(like.shape[1:]))
+        self._sizes[key] = size // 2
+        return size // 2
+
+
+def target_logit(logits: Tensor, targets: Tensor) -> Tensor:
+    """The raw score of each row's target class, (B,)."""
+    return logits.gather(1, targets[:, None])[:, 0]
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:
+        raise ModelError(
+            f"The model cannot be copied ({type(error).__name__}: {error}); detach tensors that "
+            "are kept as attributes, or pass a function that builds it."
+        ) from error

@@ -1,0 +1,77 @@
+"""The network with its normalization inside, counting every image that passes through it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from xbench.cost import Cost
+from xbench.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Per-channel mean and standard deviation, applied to pixels in [0, 1]."""
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+
+@dataclass
+class Counter:
+    """Images that went forward and backward through the network, and rows through its tail."""
+
+    forwards: int = 0
+    backwards: int = 0
+    tails: int = 0
+    _marks: list["Counter"] = field(default_factory=list)
+
+    def read(self) -> Cost:
+        """The counts so far."""
+        return Cost(self.forwards, self.backwards, self.tails)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Calls inside are not counted (probes, calibration)."""
+        before = (self.forwards, self.backwards, self.tails)
+        try:
+            yield
+        finally:
+            self.forwards, self.backwards, self.tails = before
+
+
+class Network(nn.Module):
+    """Pixels in [0, 1] to logits: normalization, then the user's module.
+
+    Backward passes are counted by a hook on the logits, so whoever differentiates (this package,
+    captum, grad-cam) is counted alike.
+    """
+
+    def __init__(self, module: nn.Module, normalization: Normalization, counter: Counter) -> None:
+        super().__init__()
+        self.module = module
+        self.counter = counter
+        shape = (1, -1, 1, 1)
+        self.register_buffer("mean", torch.tensor(normalization.mean).view(shape), False)
+        self.register_buffer("std", torch.tensor(normalization.std).view(shape), False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, float32 (N, K), of images float32 (N, C, H, W) in [0, 1]."""
+        mean, std = self.get_buffer("mean"), self.get_buffer("std")
+        self.counter.forwards += images.shape[0]
+        logits = self.module((images - mean) / std)
+        if not isinstance(logits, Tensor):
+            logits = getattr(logits, "logits", logits)
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            raise ModelError(
+                "The model's output is not a matrix of logits (images x classes); "
+                "wrap it in a function that returns one."
+            )
+        if logits.requires_grad:
+            logits.register_hook(self._count_backward)
+        return logits
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.counter.backwards += gradient.shape[0]

@@ -1,0 +1,74 @@
+"""The network from one layer on, as a module of its own, so that such work starts AT the layer."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self, stop: nn.Module) -> None:
+        super().__init__()
+        self.stop = stop
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return m is self.stop or super().is_leaf_module(m, module_qualified_name)
+
+
+def build_tail(module: nn.Module, name: str, sample: Tensor) -> nn.Module | None:
+    """A module that maps the output of layer `name` to the logits, or None if there is none.
+
+    There is none where the network cannot be traced symbolically, where the layer runs more than
+    once, or where the input reaches the logits around it. The result is compared with the whole
+    network on `sample` before it is trusted.
+    """
+    try:
+        stop = module.get_submodule(name)
+        graph = _Tracer(stop).trace(module)
+    except Exception:
+        return None
+    calls = [n for n in graph.nodes if n.op == "call_module" and n.target == name]
+    if len(calls) != 1:
+        return None
+    tail = _cut(module, graph, calls[0])
+    return tail if tail is not None and _agrees(module, tail, stop, sample) else None
+
+
+def _cut(module: nn.Module, graph: fx.Graph, start: fx.Node) -> nn.Module | None:
+    output = next(n for n in graph.nodes if n.op == "output")
+    needed: set[fx.Node] = set()
+    stack = [output]
+    while stack:
+        node = stack.pop()
+        if node in needed or node is start:
+            continue
+        if node.op == "placeholder":
+            return None
+        needed.add(node)
+        stack.extend(node.all_input_nodes)
+    new = fx.Graph()
+    mapping: dict[fx.Node, fx.Node] = {start: new.placeholder("activations")}
+    for node in graph.nodes:
+        if node in needed and node.op != "output":
+            mapping[node] = new.node_copy(node, lambda n: mapping[n])
+    new.output(fx.map_arg(output.args[0], lambda n: mapping[n]))
+    tail = fx.GraphModule(module, new)
+    return tail.eval()
+
+
+@torch.no_grad()
+def _agrees(module: nn.Module, tail: nn.Module, stop: nn.Module, sample: Tensor) -> bool:
+    kept: list[Tensor] = []
+
+    def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+        kept.append(output.clone())
+
+    handle = stop.register_forward_hook(hook)
+    try:
+        whole = module(sample)
+    finally:
+        handle.remove()
+    try:
+        return bool(torch.allclose(tail(kept[0]), whole, rtol=1e-4, atol=1e-5))
+    except Exception:
+        return False

@@ -1,0 +1,33 @@
+"""Errors that are one clear sentence for the person at the keyboard."""
+
+
+class XbenchError(Exception):
+    """A mistake or a limit that the user can act on; the command line prints it and exits with 2."""
+
+
+class UnknownNameError(XbenchError):
+    """A name that no registered entry carries; the message offers the nearest ones."""
+
+
+class ParameterError(XbenchError):
+    """An unknown hyper-parameter, or a value of the wrong kind or range."""
+
+
+class DataError(XbenchError):
+    """Images, labels or masks that cannot be read or do not fit."""
+
+
+class ModelError(XbenchError):
+    """A model or weights file that cannot be loaded or does not fit."""
+
+
+class RunError(XbenchError):
+    """A run folder that cannot be written, read or resumed."""
+
+
+class UnsupportedError(XbenchError):
+    """A method or metric cannot be right on this model or data; the cell is refused, with this reason."""
+
+
+class InvalidMapError(XbenchError):
+    """A method returned something that is no explanation (wrong shape, NaN, blind); cell `invalid`."""

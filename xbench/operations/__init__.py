@@ -1,0 +1,1 @@
+"""Pure functions on pixels, ranks and maps."""
