@@ -180,9 +180,7 @@ class Registry(Generic[T]):
             values = {settable[0]: argument, **values}
         return self._build(entry, values, colon=argument is not None)
 
-    def _build(
-        self, entry: Entry[T], values: dict[str, names.Value], *, colon: bool
-    ) -> Chosen[T]:
+    def _build(self, entry: Entry[T], values: dict[str, names.Value], *, colon: bool) -> Chosen[T]:
         defaults = entry.parameters
         hints = typing.get_type_hints(entry.factory)
         for key, value in values.items():

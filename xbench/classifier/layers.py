@@ -158,7 +158,9 @@ def _last_tokens(kinds: dict[str, nn.Module], traced: Trace, leaf: Layer) -> Lay
     gradient in the places of the image.
     """
     attention = [
-        layer for layer in traced.layers if _is_attention(kinds[layer.name]) and layer.grid != (0, 0)
+        layer
+        for layer in traced.layers
+        if _is_attention(kinds[layer.name]) and layer.grid != (0, 0)
     ]
     if not attention:
         return leaf
@@ -187,9 +189,7 @@ def _note(order: list[tuple[str, nn.Module, Tensor]], name: str) -> Any:
     return hook
 
 
-def _layout(
-    output: Tensor, sample: Tensor, attention: bool
-) -> tuple[str, tuple[int, int], int]:
+def _layout(output: Tensor, sample: Tensor, attention: bool) -> tuple[str, tuple[int, int], int]:
     height, width = sample.shape[-2:]
     if output.ndim == 4:
         a, b, c = output.shape[1:]
@@ -221,5 +221,7 @@ def _token_grid(tokens: int, aspect: float) -> tuple[int, int] | None:
 
 def _is_grid(rows: int, columns: int, height: int, width: int) -> bool:
     return (
-        rows <= height and columns <= width and abs(rows * width - columns * height) <= height + width
+        rows <= height
+        and columns <= width
+        and abs(rows * width - columns * height) <= height + width
     )

@@ -20,7 +20,11 @@ def step_counts(pixels: int, steps: int) -> Tensor:
 
 
 def removal_logits(
-    model: "Classifier", images: Tensor, fills: Tensor, ranks: Tensor, counts: Sequence[int] | Tensor
+    model: "Classifier",
+    images: Tensor,
+    fills: Tensor,
+    ranks: Tensor,
+    counts: Sequence[int] | Tensor,
 ) -> Tensor:
     """Logits while the pixels of lowest rank number are replaced by the fill.
 
