@@ -266,8 +266,10 @@ class Metric(ABC):
 
     @abstractmethod
     def score(self, case: Case, *, streams: Streams) -> Scores:
-        """Scores of the case's maps, one an image; streams are scoped to this metric, so that
-        all methods meet the same draws."""
+        """Scores of the case's maps, one an image.
+
+        Streams are scoped to this metric, so that all methods meet the same draws.
+        """
 
     def supports(self, case: Case) -> str | None:
         """None if the metric is defined for such a case, else the reason, a sentence."""

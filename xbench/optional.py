@@ -64,7 +64,7 @@ def seeded(seed: int) -> Iterator[None]:
     """Seed the global generators for a library that uses them, and restore their state after."""
     python, numpy_state, torch_state = (
         random.getstate(),
-        np.random.get_state(),
+        np.random.get_state(),  # noqa: NPY002
         torch.get_rng_state(),
     )
     random.seed(seed)

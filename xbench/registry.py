@@ -6,6 +6,7 @@ A catalogue file that cannot be imported takes only its own entries with it: the
 
 import difflib
 import fnmatch
+import functools
 import importlib
 import importlib.metadata
 import inspect
@@ -125,7 +126,7 @@ class Registry(Generic[T]):
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith("_"):
                 name = f"xbench.{self.plural}.{module.name}"
-                self._import(name, lambda name=name: importlib.import_module(name))
+                self._import(name, functools.partial(importlib.import_module, name))
         for point in importlib.metadata.entry_points(group=f"xbench.{self.plural}"):
             self._import(f"entry point {point.name}", point.load)
 
@@ -189,7 +190,8 @@ class Registry(Generic[T]):
                 near = difflib.get_close_matches(key, defaults, n=1)
                 hint = f" Did you mean {near[0]}?" if near else ""
                 raise ParameterError(
-                    f"The {self.kind} '{entry.name}' has no parameter '{key}'.{hint} It has: {known}."
+                    f"The {self.kind} '{entry.name}' has no parameter '{key}'.{hint} "
+                    f"It has: {known}."
                 )
             values[key] = _fit(value, hints[key], f"{entry.name}[{key}=...]")
         missing = [

@@ -1,6 +1,7 @@
 """The classifier: logits, gradients, layers and tails of one network, batched and counted."""
 
 import copy
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -89,7 +90,7 @@ class Classifier:
         for key, value in sorted(self.module.state_dict().items()):
             if isinstance(value, Tensor):
                 digest.update(key.encode())
-                digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def sibling(self, module: nn.Module, name: str = "") -> "Classifier":
@@ -229,8 +230,7 @@ class Classifier:
         shape = tuple(images.shape[1:])
         if shape not in self._traces:
             with self.counter.paused(), torch.no_grad():
-                normalized = (images[:1] - self.network.mean) / self.network.std
-                self._traces[shape] = trace(self.module, normalized)
+                self._traces[shape] = trace(self.module, self.network.normalize(images[:1]))
         return self._traces[shape]
 
     def find_layer(self, role: str, images: Tensor) -> Layer | None:
@@ -356,7 +356,7 @@ class Classifier:
                     self.counter.tails += len(index)
                     pieces.append(tail(build(index, raw[owner[index]])).float())
                 else:
-                    with self.captured(layer, lambda x, index=index: build(index, x)):
+                    with self.captured(layer, functools.partial(build, index)):
                         pieces.append(self.network(images[owner[index]]).float())
         return torch.cat(pieces)
 
@@ -364,7 +364,7 @@ class Classifier:
         key = (layer.name, tuple(images.shape[1:]))
         if key not in self._tails:
             with self.counter.paused():
-                sample = (images[:1] - self.network.mean) / self.network.std
+                sample = self.network.normalize(images[:1])
                 self._tails[key] = build_tail(self.module, layer.name, sample)
         return self._tails[key]
 

@@ -57,11 +57,14 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(normalization.mean).view(shape), False)
         self.register_buffer("std", torch.tensor(normalization.std).view(shape), False)
 
+    def normalize(self, images: Tensor) -> Tensor:
+        """What the user's module expects: (images - mean) / std."""
+        return (images - self.get_buffer("mean")) / self.get_buffer("std")
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits, float32 (N, K), of images float32 (N, C, H, W) in [0, 1]."""
-        mean, std = self.get_buffer("mean"), self.get_buffer("std")
         self.counter.forwards += images.shape[0]
-        logits = self.module((images - mean) / std)
+        logits = self.module(self.normalize(images))
         if not isinstance(logits, Tensor):
             logits = getattr(logits, "logits", logits)
         if not isinstance(logits, Tensor) or logits.ndim != 2:

@@ -1,0 +1,204 @@
+"""One cell: explain a chunk with one method, score its maps with one metric; never aborts."""
+
+import json
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xbench.contracts import (
+    Case,
+    Method,
+    Metric,
+    PairMetric,
+    Scores,
+    Status,
+    check_maps,
+)
+from xbench.cost import Cost
+from xbench.errors import InvalidMapError, RunError, UnsupportedError, XbenchError
+from xbench.registry import Chosen
+from xbench.running.batches import Batch
+from xbench.running.cases import bind
+from xbench.running.grid import Grid
+from xbench.running.guard import Guard
+from xbench.running.maps import MapCache, decode, encode, map_key
+
+_NEEDS = {
+    "truth": ("truth", "The data has no masks of what counts."),
+    "twin": ("twin", "There is no twin trained on permuted labels; see `xbench train twin`."),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell.
+
+    Attributes:
+        status: "ok", or why there is nothing.
+        reason: a sentence where it is not ok.
+        cost: model calls an image.
+        seconds: wall-clock time an image.
+        peak_mb: peak device memory.
+        trace: the traceback of an error, for the log.
+        maps: of an explanation.
+        scores: of a metric.
+    """
+
+    status: Status
+    reason: str = ""
+    cost: Cost = Cost()
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+    trace: str = ""
+    maps: Tensor | None = None
+    scores: Scores | None = None
+
+
+def explain(
+    grid: Grid, batch: Batch, method: Chosen[Method], cache: MapCache, guard: Guard
+) -> Outcome:
+    """The maps of one method on a chunk, from the cache where they are known."""
+    model = grid.model
+    key = map_key(
+        method,
+        model.weights_hash,
+        batch.images,
+        batch.targets.tolist(),
+        batch.ids,
+        grid.seed,
+    )
+    known = cache.load(key, model.device)
+
+    def work() -> Tensor:
+        reason = _refusal(method.value, grid, batch)
+        if reason is not None:
+            raise UnsupportedError(reason)
+        found = _bound(method.value, grid, batch, method.identity)(batch.images)
+        return check_maps(found, batch.images, f"The method '{method.label}'")
+
+    known = cache.load(key, model.device)
+    if known is not None:
+        return Outcome("ok", maps=known[0], **_noted(known[1]))
+    outcome = _attempt(grid, len(batch), work, lambda maps: {"maps": maps})
+    harm = guard.harm()
+    if harm:
+        return replace(outcome, status="invalid", reason=f"The method {harm}.", maps=None)
+    if outcome.maps is None:
+        return outcome
+    cache.save(key, outcome.maps, {"method": method.identity, **_note(outcome)})
+    return replace(outcome, maps=decode(*encode(outcome.maps)))
+
+
+def _note(outcome: Outcome) -> dict[str, str]:
+    cost = outcome.cost
+    values = (cost.forwards, cost.backwards, cost.tails, outcome.seconds, outcome.peak_mb)
+    return {"cost": json.dumps(values)}
+
+
+def _noted(about: dict[str, str]) -> dict[str, Any]:
+    forwards, backwards, tails, seconds, peak = json.loads(about["cost"])
+    return {"cost": Cost(forwards, backwards, tails), "seconds": seconds, "peak_mb": peak}
+
+
+def score(
+    grid: Grid,
+    batch: Batch,
+    method: Chosen[Method],
+    maps: Tensor,
+    metric: Chosen[Metric],
+    guard: Guard,
+) -> Outcome:
+    """The scores of one metric on one method's maps."""
+    case = Case(
+        model=grid.model,
+        images=batch.images,
+        targets=batch.targets,
+        maps=maps,
+        explain=_bound(method.value, grid, batch, method.identity),
+        image_ids=batch.ids,
+        truth=batch.truth,
+        truth_defined=batch.truth_defined,
+        labels=batch.labels,
+        twin=grid.twin,
+        method=method.value,
+        bank=batch.bank,
+        extras=batch.extras,
+    )
+
+    def work() -> Scores:
+        for need in metric.card.needs:
+            if need in _NEEDS and getattr(case, _NEEDS[need][0]) is None:
+                raise UnsupportedError(_NEEDS[need][1])
+        reason = metric.value.supports(case)
+        if reason is not None:
+            raise UnsupportedError(reason)
+        return metric.value.score(case, streams=batch.streams.scoped(metric.identity))
+
+    outcome = _attempt(grid, len(batch), work, lambda scores: {"scores": scores})
+    harm = guard.harm()
+    if harm:
+        return replace(outcome, status="invalid", reason=f"The metric {harm}.", scores=None)
+    return outcome
+
+
+def compare(
+    grid: Grid, batch: Batch, first: Tensor, second: Tensor, metric: Chosen[PairMetric]
+) -> Outcome:
+    """The scores of one pairwise metric."""
+    streams = batch.streams.scoped(metric.identity)
+    return _attempt(
+        grid,
+        len(batch),
+        lambda: metric.value.compare(first, second, streams=streams),
+        lambda scores: {"scores": scores},
+    )
+
+
+def _refusal(method: Method, grid: Grid, batch: Batch) -> str | None:
+    if "truth" in method.card.needs and batch.truth is None:
+        return _NEEDS["truth"][1]
+    return method.supports(grid.model)
+
+
+def _bound(method: Method, grid: Grid, batch: Batch, scope: str = "") -> Callable[..., Tensor]:
+    return bind(method, grid.model, batch.images, batch.targets, batch.streams.scoped(scope))
+
+
+def _attempt(
+    grid: Grid, size: int, work: Callable[[], object], wrap: Callable[..., dict[str, Any]]
+) -> Outcome:
+    """Do the work, count it, and turn every exception but a broken run folder into a status."""
+    device, counter = grid.model.device, grid.model.counter
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    before, start = counter.read(), time.perf_counter()
+    status: Status = "ok"
+    reason = trace = ""
+    result: dict[str, Any] = {}
+    try:
+        result = wrap(work())
+    except RunError:
+        raise
+    except UnsupportedError as error:
+        status, reason = "unsupported", str(error)
+    except InvalidMapError as error:
+        status, reason = "invalid", str(error)
+    except XbenchError as error:
+        status, reason = "error", str(error)
+    except Exception as error:
+        first = str(error).strip().splitlines()
+        status = "error"
+        reason = f"{type(error).__name__}: {first[0][:300] if first else 'no message'}"
+        trace = traceback.format_exc()
+    peak = 0.0
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        peak = torch.cuda.max_memory_allocated(device) / 2**20
+    seconds = (time.perf_counter() - start) / size
+    cost = (counter.read() - before) * (1 / size)
+    return Outcome(status, reason, cost, seconds, peak, trace, **result)

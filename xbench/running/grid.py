@@ -1,0 +1,75 @@
+"""The grid: which methods and metrics on which images of which model, and its cells."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from xbench.classifier import Classifier
+from xbench.contracts import Method, Metric, PairMetric, Source
+from xbench.records import Unit
+from xbench.registry import Chosen
+
+EXPLAIN = "explain"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Everything that decides the records of a run.
+
+    Attributes:
+        model: the classifier under test.
+        source: the images.
+        methods: what to judge.
+        metrics: by what.
+        seed: of every random draw.
+        chunk: images that are worked on together; a fixed size, so that no number depends on
+            where a run was interrupted.
+        target: explain the model's own top class, or the label.
+        twin: a classifier of the same shape trained on permuted labels, if there is one.
+    """
+
+    model: Classifier
+    source: Source
+    methods: Sequence[Chosen[Method]]
+    metrics: Sequence[Chosen[Metric | PairMetric]]
+    seed: int = 0
+    chunk: int = 16
+    target: Literal["predicted", "label"] = "predicted"
+    twin: Classifier | None = None
+
+    @property
+    def model_id(self) -> str:
+        """Name and weights hash of the model, as in records."""
+        return f"{self.model.name}@{self.model.weights_hash[:12]}"
+
+    @property
+    def single(self) -> list[Chosen[Metric]]:
+        """The metrics of one method's maps."""
+        return [m for m in self.metrics if isinstance(m.value, Metric)]  # type: ignore[misc]
+
+    @property
+    def pairwise(self) -> list[Chosen[PairMetric]]:
+        """The metrics of two methods' maps."""
+        return [m for m in self.metrics if isinstance(m.value, PairMetric)]  # type: ignore[misc]
+
+    @property
+    def pairs(self) -> list[tuple[Chosen[Method], Chosen[Method]]]:
+        """All unordered pairs of methods, by label."""
+        ordered = sorted(self.methods, key=lambda method: method.label)
+        return [(a, b) for i, a in enumerate(ordered) for b in ordered[i + 1 :]]
+
+    def chunks(self) -> list[list[int]]:
+        """Positions of the images in each chunk."""
+        total = len(self.source)
+        return [list(range(s, min(s + self.chunk, total))) for s in range(0, total, self.chunk)]
+
+    def units(self) -> Iterator[Unit]:
+        """Every unit of work, in the order in which it is done."""
+        for chunk in range(len(self.chunks())):
+            for method in self.methods:
+                yield Unit(method.label, "", EXPLAIN, chunk)
+                for metric in self.single:
+                    yield Unit(method.label, "", metric.label, chunk)
+            for metric_of_pairs in self.pairwise:
+                for first, second in self.pairs:
+                    yield Unit(first.label, second.label, metric_of_pairs.label, chunk)

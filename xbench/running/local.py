@@ -1,0 +1,202 @@
+"""The in-process runner: chunk by chunk, method by method, each finished unit written at once."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from xbench.contracts import Method
+from xbench.cost import Cost
+from xbench.records import Curve, Record, Store, Unit
+from xbench.registry import Chosen
+from xbench.running import cells
+from xbench.running.batches import Batch, read_batch
+from xbench.running.cells import Outcome
+from xbench.running.grid import EXPLAIN, Grid
+from xbench.running.guard import Guard
+from xbench.running.maps import MapCache
+
+
+class Progress(Protocol):
+    """Who wants to know how far a run is."""
+
+    def start(self, total: int, done: int) -> None:
+        """Called once: units in all, and units that were finished before."""
+
+    def step(self, what: str) -> None:
+        """Called after every unit."""
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def start(self, total: int, done: int) -> None:
+        """Nothing."""
+
+    def step(self, what: str) -> None:
+        """Nothing."""
+
+
+@dataclass
+class Tally:
+    """What a run did: units, failures, and model calls that all methods shared."""
+
+    computed: int = 0
+    kept: int = 0
+    failed: int = 0
+    shared: Cost = field(default_factory=Cost)
+
+
+def execute(
+    grid: Grid,
+    store: Store,
+    maps: Path,
+    *,
+    progress: Progress | None = None,
+    log: Callable[[str], None] = lambda text: None,
+) -> Tally:
+    """Run every unit of the grid that the store does not hold yet.
+
+    Args:
+        grid: what to do.
+        store: where finished units go, and which ones are there already.
+        maps: folder of the maps cache.
+        progress: told after every unit.
+        log: given the traceback of every unexpected error.
+
+    Raises:
+        RunError: the folder cannot be written.
+        ModelError: the model gives no finite logits.
+    """
+    runner = _Runner(grid, store, MapCache(maps), progress or Silent(), log)
+    runner.run()
+    return runner.tally
+
+
+@dataclass
+class _Runner:
+    grid: Grid
+    store: Store
+    cache: MapCache
+    progress: Progress
+    log: Callable[[str], None]
+    tally: Tally = field(default_factory=Tally)
+
+    def run(self) -> None:
+        done = self.store.units()
+        units = list(self.grid.units())
+        todo = [unit for unit in units if unit not in done]
+        self.tally.kept = len(units) - len(todo)
+        self.progress.start(len(units), self.tally.kept)
+        guard = Guard(self.grid.model)
+        for number in sorted({unit.chunk for unit in todo}):
+            missing = {unit for unit in todo if unit.chunk == number}
+            batch = read_batch(self.grid, number)
+            self._chunk(batch, missing, guard)
+            self.tally.shared = self.tally.shared + batch.bank.spent
+
+    def _chunk(self, batch: Batch, missing: set[Unit], guard: Guard) -> None:
+        maps: dict[str, Tensor] = {}
+        needed = {unit.method for unit in missing} | {unit.other for unit in missing}
+        for method in self.grid.methods:
+            if method.label not in needed:
+                continue
+            explained = cells.explain(self.grid, batch, method, self.cache, guard)
+            self._write(batch, Unit(method.label, "", EXPLAIN, batch.number), explained, missing)
+            if explained.maps is not None:
+                maps[method.label] = explained.maps
+            self._metrics(batch, method, explained, missing, guard)
+        for metric in self.grid.pairwise:
+            for first, second in self.grid.pairs:
+                unit = Unit(first.label, second.label, metric.label, batch.number)
+                if unit not in missing:
+                    continue
+                absent = [m.label for m in (first, second) if m.label not in maps]
+                if absent:
+                    outcome = Outcome("unsupported", f"There are no maps of {absent[0]}.")
+                else:
+                    a, b = maps[first.label], maps[second.label]
+                    outcome = cells.compare(self.grid, batch, a, b, metric)
+                self._write(batch, unit, outcome, missing)
+
+    def _metrics(
+        self,
+        batch: Batch,
+        method: Chosen[Method],
+        explained: Outcome,
+        missing: set[Unit],
+        guard: Guard,
+    ) -> None:
+        for metric in self.grid.single:
+            unit = Unit(method.label, "", metric.label, batch.number)
+            if unit not in missing:
+                continue
+            if explained.maps is None:
+                outcome = Outcome(explained.status, explained.reason)
+            else:
+                outcome = cells.score(self.grid, batch, method, explained.maps, metric, guard)
+            self._write(batch, unit, outcome, missing)
+
+    def _write(self, batch: Batch, unit: Unit, outcome: Outcome, missing: set[Unit]) -> None:
+        if unit not in missing:
+            return
+        records = list(_records(self.grid, batch, unit, outcome))
+        self.store.write(unit, records, _curves(batch, unit, outcome))
+        self.tally.computed += 1
+        if outcome.status in ("invalid", "error"):
+            self.tally.failed += 1
+        if outcome.trace:
+            self.log(f"{unit}\n{outcome.trace}")
+        self.progress.step(f"{unit.method} {unit.metric}")
+
+
+def _series(unit: Unit, outcome: Outcome, size: int) -> dict[str, list[float]]:
+    if outcome.scores is not None:
+        details = outcome.scores.details.items()
+        further = {f"{unit.metric}/{name}": values.tolist() for name, values in details}
+        return {unit.metric: outcome.scores.values.tolist(), **further}
+    value = outcome.cost.calls if outcome.maps is not None else float("nan")
+    return {unit.metric: [value] * size}
+
+
+def _records(grid: Grid, batch: Batch, unit: Unit, outcome: Outcome) -> Iterator[Record]:
+    reason = outcome.reason
+    if outcome.scores is not None:
+        reason = outcome.scores.reason or "The metric is not defined on this map."
+    for metric, values in _series(unit, outcome, len(batch)).items():
+        share = 1.0 if metric == unit.metric else 0.0  # the cost stands in the main row alone
+        for i, value in enumerate(values):
+            fine = outcome.status == "ok" and math.isfinite(value)
+            yield Record(
+                task=grid.source.name,
+                image_id=batch.ids[i],
+                target=int(batch.targets[i]),
+                model=grid.model_id,
+                method=unit.method,
+                other=unit.other,
+                metric=metric,
+                repetition=unit.repetition,
+                value=value if fine else None,
+                status="undefined" if outcome.status == "ok" and not fine else outcome.status,
+                reason="" if fine else reason,
+                forwards=outcome.cost.forwards * share,
+                backwards=outcome.cost.backwards * share,
+                tails=outcome.cost.tails * share,
+                seconds=outcome.seconds * share,
+                peak_mb=outcome.peak_mb * share,
+                label=int(batch.labels[i]),
+                predicted=int(batch.predicted[i]),
+                confidence=float(batch.confidence[i]),
+                chunk=batch.number,
+            )
+
+
+def _curves(batch: Batch, unit: Unit, outcome: Outcome) -> Iterator[Curve]:
+    if outcome.scores is None:
+        return
+    for name, values in outcome.scores.curves.items():
+        for image_id, points in zip(batch.ids, values.tolist(), strict=True):
+            yield Curve(image_id, unit.method, unit.metric, unit.repetition, name, points)

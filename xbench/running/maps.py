@@ -1,0 +1,101 @@
+"""The cache of maps: safetensors shards named by what decides their content."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from xbench import __version__
+from xbench.contracts import Method
+from xbench.errors import RunError
+from xbench.registry import Chosen, source_of
+
+
+@dataclass(frozen=True)
+class MapCache:
+    """Maps of one run, scaled to a largest absolute value of 1 with the scale kept.
+
+    Maps make the round trip through this form even when they were just computed, so a warm and
+    a cold cache give the same numbers to the last bit.
+    """
+
+    folder: Path
+
+    def path(self, key: str) -> Path:
+        """Where the maps of a key are or would be."""
+        return self.folder / f"{key}.safetensors"
+
+    def load(self, key: str, device: torch.device) -> tuple[Tensor, dict[str, str]] | None:
+        """The maps of a key, float32 (N, H, W), and what was noted with them, or None.
+
+        A torn file counts as absent; it is set aside as `.torn`.
+        """
+        path = self.path(key)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as stored:
+                maps = decode(stored.get_tensor("maps"), stored.get_tensor("scale"))
+                return maps.to(device), dict(stored.metadata() or {})
+        except Exception:
+            path.rename(path.with_suffix(".torn"))
+            return None
+
+    def save(self, key: str, maps: Tensor, about: dict[str, str]) -> None:
+        """Write maps atomically; `about` goes into the header."""
+        scaled, scale = encode(maps.cpu())
+        path = self.path(key)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file({"maps": scaled, "scale": scale}, temporary, metadata=about)
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise RunError(
+                f"The maps cannot be written to {self.folder} ({error.strerror or error}); "
+                "finished units are kept: free some space, then run the same command with --resume."
+            ) from error
+
+
+def encode(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps scaled to a largest absolute value of 1, and the scales (N,); zero maps keep scale 1."""
+    scale = maps.abs().amax(dim=(1, 2))
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    return (maps / scale[:, None, None]).contiguous(), scale
+
+
+def decode(scaled: Tensor, scale: Tensor) -> Tensor:
+    """The maps again."""
+    return scaled * scale[:, None, None]
+
+
+def map_key(
+    method: Chosen[Method],
+    weights: str,
+    images: Tensor,
+    targets: Sequence[int],
+    image_ids: Sequence[str],
+    seed: int,
+) -> str:
+    """The content hash of an explanation request: weights, images, targets, method, seed, code."""
+    digest = hashlib.sha256()
+    for part in (
+        __version__,
+        weights,
+        method.identity,
+        hashlib.sha256(source_of(method.entry.factory).encode()).hexdigest(),
+        str(seed),
+        repr(list(targets)),
+        repr(list(image_ids)),
+        repr(tuple(images.shape)),
+    ):
+        digest.update(part.encode() + b"\x1f")
+    digest.update(images.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
