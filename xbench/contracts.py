@@ -77,6 +77,8 @@ class MetricCard(Card):
         needs: "model", "truth", "explain", "labels", "twin", "pair" ...
         forwards, backwards, explains: cost formulas an image; `explains` counts calls of the
             method, whose own cost comes on top.
+        shared: the part of `forwards` that does not depend on the map: paid once an image, by the
+            first method, and kept in the bank for all others.
         invariances: transforms of a map that leave the score: "monotone", "scale", "shift", "sign".
         chance: what a random map gets, in words.
         default: whether `--metrics default` includes it.
@@ -90,6 +92,7 @@ class MetricCard(Card):
     forwards: str = "0"
     backwards: str = "0"
     explains: str = "0"
+    shared: str = "0"
     invariances: tuple[str, ...] = ()
     chance: str = ""
     default: bool = False
@@ -282,6 +285,10 @@ class Metric(ABC):
     def explains(self, facts: Mapping[str, object]) -> float:
         """How often an image is explained anew."""
         return evaluate(self.card.explains, {**facts, **_parameters(self)})
+
+    def shared(self, facts: Mapping[str, object]) -> float:
+        """Forwards of `cost` that the bank saves every method but the first."""
+        return evaluate(self.card.shared, {**facts, **_parameters(self)})
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from xbench.operations.imputers import Imputer, imputed_logits
+
 if TYPE_CHECKING:
     from xbench.classifier import Classifier
+
+_FLAT = 0.01
 
 
 def step_counts(pixels: int, steps: int) -> Tensor:
@@ -20,34 +24,31 @@ def step_counts(pixels: int, steps: int) -> Tensor:
 
 
 def removal_logits(
-    model: "Classifier",
-    images: Tensor,
-    fills: Tensor,
-    ranks: Tensor,
-    counts: Sequence[int] | Tensor,
+    model: "Classifier", imputer: Imputer, ranks: Tensor, counts: Sequence[int] | Tensor
 ) -> Tensor:
-    """Logits while the pixels of lowest rank number are replaced by the fill.
+    """Logits while the pixels of lowest rank number are replaced.
 
     Args:
         model: the classifier.
-        images: (N, C, H, W), what stands where nothing was touched.
-        fills: (N, C, H, W), what takes its place.
-        ranks: int64 (N, H*W), 0 is touched first.
-        counts: how many pixels are touched at each of the K points.
+        imputer: bound to the N images; says what takes the place of removed pixels.
+        ranks: int64 (N, H*W), 0 is removed first; pixels of one region share a rank.
+        counts: ranks below this are removed at each of the K points, (K,) or (N, K).
 
     Returns:
         float32 (N, K, classes).
     """
-    counts = torch.as_tensor(counts, device=images.device)
-    n, k = images.shape[0], counts.shape[0]
+    images = imputer.images
+    n = images.shape[0]
+    limits = torch.as_tensor(counts, device=images.device)
+    limits = limits.expand(n, -1) if limits.ndim == 1 else limits
+    k = limits.shape[1]
     grid = ranks.view(n, 1, *images.shape[-2:])
 
-    def build(index: Tensor) -> Tensor:
-        image = index // k
-        drop = grid[image] < counts[index % k].view(-1, 1, 1, 1)
-        return torch.where(drop, fills[image], images[image])
+    def select(index: Tensor) -> tuple[Tensor, Tensor]:
+        owner = index // k
+        return owner, grid[owner] < limits[owner, index % k].view(-1, 1, 1, 1)
 
-    return model.rows(n * k, build, like=images).view(n, k, -1)
+    return imputed_logits(model, imputer, n * k, select).view(n, k, -1)
 
 
 def area(curves: Tensor, x: Tensor | None = None) -> Tensor:
@@ -60,3 +61,32 @@ def area(curves: Tensor, x: Tensor | None = None) -> Tensor:
     if x is None:
         x = torch.linspace(0, 1, curves.shape[1], dtype=torch.float64)
     return torch.trapezoid(curves, x.to(curves), dim=1)
+
+
+def rescaled(curves: Tensor, high: Tensor, low: Tensor) -> Tensor:
+    """Curves (N, K) with `low` (N,) at 0 and `high` (N,) at 1, float64.
+
+    NaN where the two ends lie less than 0.01 apart or in reversed order: removing everything then
+    says nothing about the image.
+
+    >>> one, none = torch.tensor([0.8]), torch.tensor([0.2])
+    >>> [round(v, 6) for v in rescaled(torch.tensor([[0.8, 0.5, 0.2]]), one, none)[0].tolist()]
+    [1.0, 0.5, 0.0]
+    """
+    span = (high - low).double()
+    span = span.masked_fill(span < _FLAT, float("nan"))
+    return (curves.double() - low.double()[:, None]) / span[:, None]
+
+
+def tie_share(values: Tensor) -> Tensor:
+    """Share of entries that another entry of the same row equals, float64 (N,).
+
+    >>> tie_share(torch.tensor([[1.0, 1.0, 2.0, 3.0]])).tolist()
+    [0.5]
+    """
+    ordered = values.flatten(1).sort(dim=1).values
+    same = torch.zeros_like(ordered, dtype=torch.bool)
+    equal = ordered[:, 1:] == ordered[:, :-1]
+    same[:, 1:] |= equal
+    same[:, :-1] |= equal
+    return same.double().mean(dim=1)

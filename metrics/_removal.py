@@ -1,0 +1,160 @@
+"""What every metric that removes pixels shares: outputs of the target, both ends, one curve."""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xbench.contracts import Case, Scores
+from xbench.operations.curves import removal_logits
+from xbench.operations.imputers import Imputer, imputed_logits, make_imputer, mean_color
+from xbench.streams import Streams
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the model says of the target on K variants of each image.
+
+    Attributes:
+        logit: float64 (N, K), the target's raw score.
+        probability: float64 (N, K), softmax.
+        top: int64 (N, K), the class with the largest score.
+    """
+
+    logit: Tensor
+    probability: Tensor
+    top: Tensor
+
+    @staticmethod
+    def of(logits: Tensor, targets: Tensor) -> "Outputs":
+        """Of logits (N, K, classes) and targets (N,)."""
+        index = targets.to(logits.device).view(-1, 1, 1).expand(-1, logits.shape[1], 1)
+        wide = logits.double()
+        return Outputs(
+            wide.gather(2, index)[..., 0].cpu(),
+            wide.softmax(dim=2).gather(2, index)[..., 0].cpu(),
+            logits.argmax(dim=2).cpu(),
+        )
+
+    @staticmethod
+    def join(*parts: "Outputs") -> "Outputs":
+        """Side by side along K."""
+        return Outputs(
+            torch.cat([part.logit for part in parts], dim=1),
+            torch.cat([part.probability for part in parts], dim=1),
+            torch.cat([part.top for part in parts], dim=1),
+        )
+
+
+def targets_key(case: Case) -> tuple[int, ...]:
+    """The classes asked for, as part of a bank key."""
+    return tuple(case.targets.tolist())
+
+
+def clean_outputs(case: Case) -> Outputs:
+    """On the untouched images, K = 1; one forward an image, once for all methods and metrics."""
+
+    def compute() -> Outputs:
+        return Outputs.of(case.model.logits(case.images)[:, None], case.targets)
+
+    found: Outputs = case.bank.get(("outputs", "clean", targets_key(case)), compute)
+    return found
+
+
+def imputer_of(case: Case, name: str, streams: Streams) -> Imputer:
+    """The imputer on these images, made once for all methods; the same noise for all."""
+
+    def compute() -> Imputer:
+        mean = mean_color(case.model, case.images.shape[1])
+        return make_imputer(name, case.images, mean=mean, streams=streams.shared())
+
+    found: Imputer = case.bank.get(("imputer", name), compute)
+    return found
+
+
+def removed_outputs(case: Case, name: str, streams: Streams) -> Outputs:
+    """With every pixel removed, K = 1; one forward an image, once for all methods and metrics."""
+
+    def compute() -> Outputs:
+        imputer = imputer_of(case, name, streams)
+        everywhere = torch.ones_like(case.images[:, :1], dtype=torch.bool)
+        logits = imputed_logits(
+            case.model, imputer, len(case), lambda index: (index, everywhere[index])
+        )
+        return Outputs.of(logits[:, None], case.targets)
+
+    found: Outputs = case.bank.get(("outputs", "removed", name, targets_key(case)), compute)
+    return found
+
+
+def outputs_at(case: Case, ranks: Tensor, counts: Tensor, name: str, streams: Streams) -> Outputs:
+    """With the lowest ranks removed, at each of the K counts; K forwards an image.
+
+    The same curve asked for by another metric is not computed again.
+
+    Args:
+        case: the case.
+        ranks: int64 (N, H*W), 0 goes first.
+        counts: int64 (K,) or (N, K).
+        name: the imputer.
+        streams: of the metric.
+    """
+
+    def compute() -> Outputs:
+        imputer = imputer_of(case, name, streams)
+        return Outputs.of(removal_logits(case.model, imputer, ranks, counts), case.targets)
+
+    key = ("outputs", "curve", name, targets_key(case), digest(ranks), digest(counts))
+    found: Outputs = case.bank.get(key, compute)
+    return found
+
+
+def curve_outputs(
+    case: Case, ranks: Tensor, counts: Tensor, name: str, streams: Streams
+) -> Outputs:
+    """A whole curve from nothing to everything removed; both ends come from the bank.
+
+    Args:
+        case: the case.
+        ranks: int64 (N, H*W), 0 goes first.
+        counts: int64 (K,) or (N, K), from 0 to everything.
+        name: the imputer.
+        streams: of the metric.
+    """
+    inner = outputs_at(case, ranks, counts[..., 1:-1], name, streams)
+    return Outputs.join(clean_outputs(case), inner, removed_outputs(case, name, streams))
+
+
+def digest(values: Tensor) -> str:
+    """A hash of a tensor's content."""
+    data = values.detach().cpu().contiguous()
+    return hashlib.blake2b(data.numpy().tobytes(), digest_size=16).hexdigest() + str(data.shape)
+
+
+def sound_maps(case: Case) -> tuple[Tensor, Tensor]:
+    """The maps with broken images zeroed, and bool (N,) on the CPU: which are finite."""
+    finite = torch.isfinite(case.maps.flatten(1)).all(dim=1)
+    return torch.where(finite[:, None, None], case.maps, torch.zeros_like(case.maps)), finite.cpu()
+
+
+def blank_where(
+    scores_defined: Tensor,
+    values: Tensor,
+    *,
+    curves: dict[str, Tensor] | None = None,
+    details: dict[str, Tensor] | None = None,
+    reason: str = "the map has NaN or infinite values",
+) -> Scores:
+    """Scores that are undefined, details and curves included, where `scores_defined` is False."""
+
+    def blank(found: Tensor) -> Tensor:
+        shape = (-1,) + (1,) * (found.ndim - 1)
+        return found.double().cpu().masked_fill(~scores_defined.view(shape), float("nan"))
+
+    return Scores.of(
+        blank(values),
+        curves={key: blank(found) for key, found in (curves or {}).items()},
+        details={key: blank(found) for key, found in (details or {}).items()},
+        reason=reason,
+    )

@@ -1,0 +1,125 @@
+"""Imputers: what takes the place of removed pixels, by name, on the device, one image at a time.
+
+Static imputers put a fixed picture there (a color, a blur, noise). Solved imputers look at what is
+left: the mean of the neighborhood, the noisy linear equations of ROAD, inpainting. All rows of a
+batch are solved together, and each row stops on its own criterion, so neighbors change nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from xbench.errors import ParameterError
+from xbench.operations.pixels import fill
+from xbench.operations.solvers import (
+    FOUR_NEIGHBORS,
+    ROAD_NEIGHBORS,
+    inpaint_biharmonic,
+    neighborhood_mean,
+    solve_neighbors,
+)
+from xbench.streams import Streams
+
+if TYPE_CHECKING:
+    from xbench.classifier import Classifier
+
+STATIC = ("black", "white", "gray", "mean", "blur", "blur_rise", "uniform", "gaussian")
+SOLVED = ("neighborhood", "noisy_linear", "harmonic", "inpaint")
+IMPUTERS = (*STATIC, *SOLVED)
+ROAD_NOISE = 0.01
+
+Solve = Callable[[Tensor, Tensor], Tensor]
+Select = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Imputer:
+    """An imputer bound to a batch of images.
+
+    Attributes:
+        images: float32 (N, C, H, W) in [0, 1].
+        content: (N, C, H, W), the picture that shows where pixels were removed, or None.
+        solve: maps (rows (B, C, H, W), drop bool (B, 1, H, W)) to filled rows, or None.
+        noise: (N, C, H, W), added to solved pixels only, or None.
+    """
+
+    images: Tensor
+    content: Tensor | None = None
+    solve: Solve | None = None
+    noise: Tensor | None = None
+
+    def __call__(self, owner: Tensor, drop: Tensor) -> Tensor:
+        """Images with pixels removed, float32 (B, C, H, W).
+
+        Args:
+            owner: int64 (B,), the image of each row.
+            drop: bool (B, 1, H, W), the pixels that are replaced.
+        """
+        rows = self.images[owner]
+        if self.content is not None:
+            return torch.where(drop, self.content[owner], rows)
+        assert self.solve is not None
+        solved = self.solve(rows, drop)
+        if self.noise is not None:
+            solved = solved + self.noise[owner]
+        return torch.where(drop, solved, rows)
+
+
+def check_imputer(name: str) -> None:
+    """Refuse a name that is no imputer.
+
+    Raises:
+        ParameterError: unknown imputer; the message lists them.
+    """
+    if name not in IMPUTERS:
+        raise ParameterError(f"There is no imputer '{name}'; use one of {', '.join(IMPUTERS)}.")
+
+
+def mean_color(model: "Classifier", channels: int) -> Tensor | None:
+    """The mean color that the model was trained with, (C,), None where it declares none."""
+    mean = torch.tensor(model.normalization.mean)
+    if not bool(mean.any()):
+        return None
+    return mean.expand(channels) if mean.numel() == 1 else mean
+
+
+def make_imputer(name: str, images: Tensor, *, mean: Tensor | None, streams: Streams) -> Imputer:
+    """Bind an imputer to images.
+
+    Args:
+        name: one of `IMPUTERS`.
+        images: (N, C, H, W) in [0, 1].
+        mean: the color of "mean", (C,); the image's own mean color if None.
+        streams: draws of the noisy imputers, one picture of noise an image.
+
+    Raises:
+        ParameterError: an unknown name.
+    """
+    check_imputer(name)
+    if name in STATIC:
+        return Imputer(images, content=fill(images, name, mean=mean, streams=streams))
+    if name == "noisy_linear":
+        noise = ROAD_NOISE * streams.normal(tuple(images.shape[1:]), "imputer").to(images)
+        return Imputer(
+            images, solve=lambda x, drop: solve_neighbors(x, drop, ROAD_NEIGHBORS), noise=noise
+        )
+    if name == "harmonic":
+        return Imputer(images, solve=lambda x, drop: solve_neighbors(x, drop, FOUR_NEIGHBORS))
+    return Imputer(
+        images, solve=neighborhood_mean if name == "neighborhood" else inpaint_biharmonic
+    )
+
+
+def imputed_logits(model: "Classifier", imputer: Imputer, count: int, select: Select) -> Tensor:
+    """Logits (count, classes) of images with pixels removed, built one full batch at a time.
+
+    Args:
+        model: the classifier.
+        imputer: bound to the images.
+        count: number of rows.
+        select: maps int64 row indices (B,) to (owner (B,), drop (B, 1, H, W)).
+    """
+    return model.rows(count, lambda index: imputer(*select(index)), like=imputer.images)

@@ -1,0 +1,191 @@
+"""Filling holes from what surrounds them: sparse linear systems solved in batch on the device.
+
+A hole's pixels obey x_i = sum_j w_ij x_j / sum_j w_ij over the neighbors j that lie inside the
+image; pixels outside the hole are given. The matrix is symmetric and positive definite as long as
+one pixel is given, so conjugate gradients solve it, started from a pyramid of local means.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xbench.optional import optional
+
+restoration = optional("skimage.restoration", "install it with `pip install scikit-image`")
+
+Weights = tuple[float, float]
+ROAD_NEIGHBORS: Weights = (1 / 6, 1 / 12)
+FOUR_NEIGHBORS: Weights = (1 / 4, 0.0)
+_CHECK_EVERY = 8
+
+
+@dataclass
+class _System:
+    """The equations of a batch of holes: (degree - weights) x = b on dropped pixels."""
+
+    drop: Tensor  # (B, 1, H, W) float, 1 where dropped
+    kernel: Tensor  # (1, 1, 3, 3)
+    degree: Tensor  # (1, 1, H, W), total weight of the neighbors inside the image
+
+    def neighbors(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        flat = x.reshape(b * c, 1, h, w)
+        return F.conv2d(flat, self.kernel, padding=1).view(b, c, h, w)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return self.drop * (self.degree * x - self.neighbors(x))
+
+
+def solve_neighbors(
+    images: Tensor,
+    drop: Tensor,
+    weights: Weights = ROAD_NEIGHBORS,
+    *,
+    tolerance: float = 1e-5,
+    limit: int = 2000,
+) -> Tensor:
+    """Replace dropped pixels by the solution of the neighbor equations (Rong et al. 2022).
+
+    Args:
+        images: (B, C, H, W).
+        drop: bool (B, 1, H, W), the unknown pixels; where all are, the image's mean is returned.
+        weights: of the four direct and the four diagonal neighbors; border pixels share theirs
+            among the neighbors that exist.
+        tolerance: largest residual of any equation at which a channel stops.
+        limit: most iterations.
+
+    Returns:
+        float32 (B, C, H, W), kept pixels unchanged.
+    """
+    direct, diagonal = weights
+    kernel = torch.tensor(
+        [[diagonal, direct, diagonal], [direct, 0.0, direct], [diagonal, direct, diagonal]]
+    )
+    kernel = kernel.to(images).view(1, 1, 3, 3)
+    degree = F.conv2d(torch.ones_like(images[:1, :1]), kernel, padding=1)
+    system = _System(drop.to(images.dtype), kernel, degree)
+    start = torch.where(drop, pyramid_means(images, drop), images)
+    known = torch.where(drop, torch.zeros_like(images), images)
+    right = system.drop * system.neighbors(known)
+    solved = known + _conjugate_gradients(system, right, system.drop * start, tolerance, limit)
+    blank = drop.flatten(1).all(dim=1).view(-1, 1, 1, 1)
+    return torch.where(blank, images.mean(dim=(2, 3), keepdim=True), solved)
+
+
+def _conjugate_gradients(
+    system: _System, right: Tensor, x: Tensor, tolerance: float, limit: int
+) -> Tensor:
+    """Jacobi-preconditioned conjugate gradients, every channel of every image on its own."""
+
+    def inner(a: Tensor, b: Tensor) -> Tensor:
+        return (a * b).sum(dim=(2, 3), keepdim=True)
+
+    residual = right - system.apply(x)
+    z = residual / system.degree
+    direction, rho = z, inner(residual, z)
+    for step in range(limit):
+        active = residual.abs().amax(dim=(2, 3), keepdim=True) > tolerance
+        if step % _CHECK_EVERY == 0 and not bool(active.any()):
+            break
+        applied = system.apply(direction)
+        curvature = inner(direction, applied)
+        alpha = torch.where(active & (curvature > 0), rho / curvature.clamp(min=1e-30), 0.0)
+        x = x + alpha * direction
+        residual = residual - alpha * applied
+        z = residual / system.degree
+        new = inner(residual, z)
+        direction = z + torch.where(active, new / rho.clamp(min=1e-30), 0.0) * direction
+        rho = new
+    return x
+
+
+def pyramid_means(images: Tensor, drop: Tensor) -> Tensor:
+    """A smooth filling: each dropped pixel takes the mean of the smallest 2^k block with content.
+
+    Args:
+        images: (B, C, H, W).
+        drop: bool (B, 1, H, W).
+
+    Returns:
+        (B, C, H, W); kept pixels unchanged.
+    """
+    height, width = images.shape[-2:]
+    weight = (~drop).to(images.dtype)
+    total, count = images * weight, weight
+    levels = [(total, count)]
+    while max(total.shape[-2:]) > 1:
+        total = 4 * F.avg_pool2d(total, 2, ceil_mode=True, divisor_override=4)
+        count = 4 * F.avg_pool2d(count, 2, ceil_mode=True, divisor_override=4)
+        levels.append((total, count))
+    filled = levels[-1][0] / levels[-1][1].clamp(min=1)
+    for total, count in reversed(levels[:-1]):
+        size = tuple(total.shape[-2:])
+        coarse = F.interpolate(filled, scale_factor=2, mode="bilinear", align_corners=False)
+        filled = torch.where(
+            count > 0, total / count.clamp(min=1), coarse[..., : size[0], : size[1]]
+        )
+    return filled[..., :height, :width]
+
+
+def neighborhood_mean(images: Tensor, drop: Tensor) -> Tensor:
+    """Each dropped pixel takes the mean of the kept pixels in the smallest window that has any.
+
+    Windows are squares of side 3, 5, 9, 17 ...; where nothing is kept the image's mean is taken.
+
+    Args:
+        images: (B, C, H, W).
+        drop: bool (B, 1, H, W).
+
+    Returns:
+        (B, C, H, W); kept pixels unchanged.
+    """
+    keep = (~drop).to(images.dtype)
+    result, open_ = images, drop
+    radius = 1
+    while radius < 2 * max(images.shape[-2:]):
+        count = _box_sum(keep, radius)
+        mean = _box_sum(images * keep, radius) / count.clamp(min=1)
+        result = torch.where(open_ & (count > 0), mean.to(images.dtype), result)
+        open_ = open_ & (count <= 0)
+        if not bool(open_.any()):
+            return result
+        radius *= 2
+    return torch.where(open_, images.mean(dim=(2, 3), keepdim=True), result)
+
+
+def _box_sum(values: Tensor, radius: int) -> Tensor:
+    """Sums over squares of side 2 radius + 1, cut at the border, float64, by summed areas."""
+    height, width = values.shape[-2:]
+    table = F.pad(values.double().cumsum(dim=2).cumsum(dim=3), (1, 0, 1, 0))
+    y = torch.arange(height, device=values.device)
+    x = torch.arange(width, device=values.device)
+    top, bottom = (y - radius).clamp(min=0), (y + radius + 1).clamp(max=height)
+    left, right = (x - radius).clamp(min=0), (x + radius + 1).clamp(max=width)
+    band = table[:, :, bottom] - table[:, :, top]
+    # sums of zeros must stay zero: differences of large sums leave rounding behind
+    return (band[..., right] - band[..., left]).round(decimals=9)
+
+
+def inpaint_biharmonic(images: Tensor, drop: Tensor) -> Tensor:
+    """Biharmonic inpainting by scikit-image, one image at a time on the CPU; slow and smooth.
+
+    Args:
+        images: (B, C, H, W).
+        drop: bool (B, 1, H, W); where all is dropped, the image's mean is returned.
+
+    Returns:
+        (B, C, H, W) in [0, 1].
+    """
+    rows: list[Tensor] = []
+    for image, hole in zip(images.cpu(), drop[:, 0].cpu(), strict=True):
+        if bool(hole.all()):
+            rows.append(image.mean(dim=(1, 2), keepdim=True).expand_as(image))
+            continue
+        painted = restoration.inpaint_biharmonic(
+            image.permute(1, 2, 0).numpy(), hole.numpy(), channel_axis=-1
+        )
+        rows.append(torch.from_numpy(np.ascontiguousarray(painted)).permute(2, 0, 1))
+    return torch.stack(rows).to(images).clamp(0, 1)
