@@ -141,16 +141,26 @@ class Classifier:
         """Softmax of the logits, float32 (N, K)."""
         return self.logits(images).softmax(dim=1)
 
-    def rows(self, count: int, build: Build, *, like: Tensor) -> Tensor:
+    def rows(
+        self,
+        count: int,
+        build: Build,
+        *,
+        like: Tensor,
+        read: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Logits (count, K) of rows that are built one full batch at a time.
 
         Args:
             count: number of rows, for example images x steps.
             build: maps int64 row indices (B,), on the device, to images (B, C, H, W).
             like: any tensor of images, for shape and device.
+            read: maps logits (B, K) and row indices (B,) to what is kept of them, so that many
+                rows cost no memory; default the logits.
         """
         if count == 0:
-            return torch.empty(0, self.classes(like), device=self.device)
+            empty = torch.empty(0, self.classes(like), device=self.device)
+            return empty if read is None else read(empty, torch.arange(0, device=self.device))
         size = self.size("forward", like)
         pieces: list[Tensor] = []
         start = 0
@@ -158,7 +168,8 @@ class Classifier:
             while start < count:
                 index = torch.arange(start, min(start + size, count), device=self.device)
                 try:
-                    pieces.append(self.network(build(index)).float())
+                    logits = self.network(build(index)).float()
+                    pieces.append(logits if read is None else read(logits, index))
                 except RuntimeError as error:
                     size = self._halve("forward", like, size, error)
                     continue

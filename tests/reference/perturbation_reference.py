@@ -1,0 +1,61 @@
+"""Perturbation methods as the papers write them: plain loops, one image, numpy."""
+
+import math
+
+import numpy as np
+
+
+def bilinear(grid, size):
+    """Enlarge (h, w) to size, pixel centers at half-integers, edges replicated."""
+    out = np.zeros(size)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            sy = min(max((y + 0.5) * grid.shape[0] / size[0] - 0.5, 0), grid.shape[0] - 1)
+            sx = min(max((x + 0.5) * grid.shape[1] / size[1] - 0.5, 0), grid.shape[1] - 1)
+            y0, x0 = int(sy), int(sx)
+            y1, x1 = min(y0 + 1, grid.shape[0] - 1), min(x0 + 1, grid.shape[1] - 1)
+            ty, tx = sy - y0, sx - x0
+            top = grid[y0, x0] * (1 - tx) + grid[y0, x1] * tx
+            bottom = grid[y1, x0] * (1 - tx) + grid[y1, x1] * tx
+            out[y, x] = top * (1 - ty) + bottom * ty
+    return out
+
+
+def rise(score, image, fill, grids, offsets, p, centered):
+    """Petsiuk 2018, section 3: S = 1 / (N E[M]) sum f(I * M_i) M_i, masks as in section 3.2."""
+    height, width = image.shape[1:]
+    s = grids.shape[1]
+    cell_y, cell_x = math.ceil(height / s), math.ceil(width / s)
+    masks, scores = [], []
+    for grid, (dy, dx) in zip(grids, offsets, strict=True):
+        big = bilinear(grid, ((s + 1) * cell_y, (s + 1) * cell_x))
+        mask = big[dy : dy + height, dx : dx + width]
+        masks.append(mask)
+        scores.append(score(image * mask + fill * (1 - mask)))
+    mean = np.mean(masks, axis=0) if centered else 0.0
+    total = np.zeros((height, width))
+    for mask, value in zip(masks, scores, strict=True):
+        total += value * (mask - mean)
+    return total / (len(masks) * p)
+
+
+def occlusion(score, image, fill, window, stride):
+    """Zeiler and Fergus 2014: the mean drop over windows that cover a pixel."""
+    height, width = image.shape[1:]
+
+    def starts(size):
+        found = [0]
+        while found[-1] + window < size:
+            found.append(min(found[-1] + stride, size - window))
+        return found
+
+    total, cover = np.zeros((height, width)), np.zeros((height, width))
+    clean = score(image)
+    for y in starts(height):
+        for x in starts(width):
+            hidden = image.copy()
+            hidden[:, y : y + window, x : x + window] = fill[:, y : y + window, x : x + window]
+            total[y : y + window, x : x + window] += clean - score(hidden)
+            cover[y : y + window, x : x + window] += 1
+    assert cover.min() >= 1
+    return total / cover

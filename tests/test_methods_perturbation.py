@@ -1,0 +1,213 @@
+"""Occlusion and RISE: twins from the papers, captum, closed forms, exact costs."""
+
+import numpy as np
+import pytest
+import torch
+from nets import Linear, build, pictures
+from reference import perturbation_reference as twin
+
+from xbench.classifier import Classifier
+from xbench.errors import ParameterError
+from xbench.operations.pixels import gaussian_blur
+from xbench.registry import METHODS
+
+TARGETS = torch.tensor([0, 3, 1])
+
+
+def explain(name, model, images, streams, targets=TARGETS):
+    return METHODS.create(name).value.explain(model, images, targets, streams=streams)
+
+
+def score_function(model, target, output="logit"):
+    def score(image):
+        pixels = torch.from_numpy(image)[None].float()
+        logits = model.network(pixels).double()
+        values = logits.softmax(1) if output == "probability" else logits
+        return float(values[0, target])
+
+    return score
+
+
+def linear_parts(model, images, baseline):
+    """w * (x - b) summed over channels, for each image's target."""
+    weights = model.module.head.weight[TARGETS].view(images.shape)
+    return (weights * (images - baseline)).sum(1).detach()
+
+
+@pytest.fixture(scope="module")
+def linear():
+    return Classifier(build(Linear), batch_size=64)
+
+
+CHEAP = {
+    "occlusion": "occlusion",
+    "occlusion_pixels": "occlusion[window=6,stride=4,baseline=blur]",
+    "occlusion_share": "occlusion[window=0.4,stride=0.25,baseline=black,output=probability]",
+    "rise": "rise[n_masks=31]",
+    "rise_plain": "rise_plain[n_masks=30,s=5,output=logit]",
+}
+
+
+@pytest.mark.parametrize("name", CHEAP.values(), ids=CHEAP.keys())
+def test_cost_is_exact_batch_is_irrelevant_model_is_restored(name, cnn, streams):
+    images = pictures()
+    method = METHODS.create(name).value
+    before, weights = cnn.counter.read(), cnn.fingerprint()
+    maps = method.explain(cnn, images, TARGETS, streams=streams)
+    spent = cnn.counter.read() - before
+    assert spent == method.cost({"height": 20, "width": 17, "classes": 5}) * 3
+    assert cnn.fingerprint() == weights
+    assert maps.shape == (3, 20, 17)
+    assert torch.isfinite(maps).all()
+    alone = method.explain(cnn, images[1:2], TARGETS[1:2], streams=streams.select([1]))
+    assert torch.allclose(maps[1:2], alone, atol=1e-6)
+    assert torch.equal(maps, method.explain(cnn, images, TARGETS, streams=streams))
+
+
+@pytest.mark.parametrize("name", CHEAP.values(), ids=CHEAP.keys())
+def test_gray_and_tiny_images(name, streams):
+    model = Classifier(build(Linear, shape=(1, 6, 5)), batch_size=8)
+    images = pictures(channels=1, height=6, width=5)
+    maps = explain(
+        name.replace("window=6", "window=3").replace("stride=4", "stride=2"), model, images, streams
+    )
+    assert maps.shape == (3, 6, 5)
+    assert torch.isfinite(maps).all()
+
+
+class TestOcclusion:
+    @pytest.mark.parametrize(
+        ("name", "window", "stride"),
+        [
+            ("occlusion[window=5,stride=3,baseline=black]", 5, 3),
+            ("occlusion[window=5,stride=5,baseline=black]", 5, 5),
+            ("occlusion[baseline=black]", 8, 4),
+            ("occlusion[window=0.3,baseline=black]", 5, 2),
+        ],
+    )
+    def test_equals_the_twin(self, name, window, stride, cnn, streams):
+        images = pictures()
+        maps = explain(name, cnn, images, streams)
+        for i, image in enumerate(images.double().numpy()):
+            score = score_function(cnn, TARGETS[i])
+            expected = twin.occlusion(score, image, np.zeros_like(image), window, stride)
+            assert np.allclose(maps[i].numpy(), expected, atol=1e-5)
+
+    def test_equals_captum_where_windows_fit(self, cnn, streams):
+        attr = pytest.importorskip("captum.attr")
+        images = pictures(height=20, width=16)
+        ours = explain("occlusion[window=8,stride=4,baseline=black]", cnn, images, streams)
+        theirs = attr.Occlusion(cnn.network).attribute(
+            images, sliding_window_shapes=(3, 8, 8), strides=(3, 4, 4), target=TARGETS
+        )
+        assert torch.allclose(ours, theirs[:, 0], atol=1e-5)
+
+    @pytest.mark.parametrize("baseline", ["black", "mean", "blur"])
+    def test_one_pixel_on_a_linear_model_is_w_times_x_minus_b(self, baseline, linear, streams):
+        images = pictures(height=12, width=12)
+        fills = {
+            "black": torch.zeros_like(images),
+            "mean": images.mean((2, 3), keepdim=True),
+            "blur": gaussian_blur(images, 20 * 12 / 224),
+        }[baseline]
+        maps = explain(f"occlusion[window=1,stride=1,baseline={baseline}]", linear, images, streams)
+        assert torch.allclose(maps, linear_parts(linear, images, fills), atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("size", "window", "stride"),
+        [
+            ((224, 224), 32, 16),
+            ((64, 64), 8, 4),
+            ((48, 48), 8, 4),
+            ((32, 40), 8, 4),
+            ((6, 9), 3, 1),
+        ],
+    )
+    def test_defaults_follow_the_size(self, size, window, stride):
+        sized = METHODS.create("occlusion").value.in_pixels(*size)
+        assert (sized.window, sized.stride) == (window, stride)
+
+    def test_default_cost_at_224(self):
+        cost = METHODS.create("occlusion").value.cost({"height": 224, "width": 224})
+        assert cost.forwards == 13 * 13 + 1
+
+    @pytest.mark.parametrize(
+        "text", ["window=-1", "window=1.5", "stride=2.5", "baseline=pink", "output=loss"]
+    )
+    def test_wrong_parameters_are_refused(self, text):
+        with pytest.raises(ParameterError):
+            METHODS.create(f"occlusion[{text}]")
+
+    def test_a_stride_that_leaves_gaps_is_refused(self, cnn, streams):
+        with pytest.raises(ParameterError, match="between windows"):
+            explain("occlusion[window=4,stride=6]", cnn, pictures(), streams)
+
+
+class TestRise:
+    @pytest.mark.parametrize("size", [(20, 17), (14, 21)])
+    @pytest.mark.parametrize("centered", [True, False])
+    def test_equals_the_twin(self, size, centered, cnn, streams):
+        images = pictures(height=size[0], width=size[1])
+        name = f"rise[n_masks=9,p=0.4,centered={str(centered).lower()}]"
+        maps = explain(name, cnn, images, streams)
+        shared = streams.shared()
+        grids = (shared.uniform((9, 7, 7), "rise", "grid", 7) < 0.4).double().numpy()
+        cells = [-(-side // 7) for side in size]
+        dy = shared.integers(cells[0], (9,), "rise", "dy", 7)
+        dx = shared.integers(cells[1], (9,), "rise", "dx", 7)
+        mean = np.array(cnn.normalization.mean)[:, None, None]
+        for i, image in enumerate(images.double().numpy()):
+            score = score_function(cnn, TARGETS[i], "probability")
+            offsets = list(zip(dy[i].tolist(), dx[i].tolist(), strict=True))
+            expected = twin.rise(score, image, mean, grids[i], offsets, 0.4, centered)
+            scale = np.abs(expected).max()
+            assert np.allclose(maps[i].numpy(), expected, atol=2e-4 * scale)
+
+    def test_masks_are_shared_by_methods_and_calls(self, cnn, streams):
+        images = pictures()
+        one = explain("rise[n_masks=20]", cnn, images, streams.scoped("rise"))
+        two = explain("rise[n_masks=20]", cnn, images, streams.scoped("x").called("y"))
+        assert torch.equal(one, two)
+        assert not torch.allclose(
+            one, explain("rise[n_masks=20]", cnn, images, type(streams)(1, streams.image_ids))
+        )
+
+    def test_finds_the_pixels_that_a_linear_model_uses(self, linear, streams):
+        images = torch.full((3, 3, 12, 12), 0.7)
+        with torch.no_grad():
+            model = Classifier(linear.module, batch_size=64)
+            model.module.head.weight.zero_()
+            model.module.head.weight.view(4, 3, 12, 12)[:, :, 2:5, 7:10] = 1
+        maps = explain("rise[n_masks=800,output=logit,baseline=black,s=4]", model, images, streams)
+        peaks = maps.flatten(1).argmax(1)
+        for peak in peaks.tolist():
+            assert 1 <= peak // 12 <= 5
+            assert 6 <= peak % 12 <= 10
+        assert (maps[:, 2:5, 7:10].mean((1, 2)) > 3 * maps.mean((1, 2)).abs()).all()
+
+    def test_a_constant_score_gives_a_zero_map_only_when_centered(self, linear, streams):
+        model = Classifier(linear.module, batch_size=64)
+        with torch.no_grad():
+            model.module.head.weight.zero_()
+        images = pictures(height=12, width=12)
+        assert float(explain("rise[n_masks=40]", model, images, streams).abs().max()) < 1e-6
+        assert float(explain("rise_plain[n_masks=40]", model, images, streams).min()) > 0
+
+    def test_memory_is_bounded(self, streams):
+        """2000 masks of 224 x 224 would be 400 MB; no batch sees more than its own rows."""
+        seen = []
+
+        class Spy(torch.nn.Module):
+            def forward(self, x):
+                seen.append(len(x))
+                return x.mean((2, 3))
+
+        model = Classifier(Spy(), batch_size=16)
+        explain("rise[n_masks=50]", model, pictures(n=1), streams.select([0]), TARGETS[2:])
+        assert max(seen) == 16
+        assert sum(seen) == 50
+
+    @pytest.mark.parametrize("text", ["n_masks=0", "p=1", "p=0", "s=0", "baseline=pink"])
+    def test_wrong_parameters_are_refused(self, text):
+        with pytest.raises(ParameterError):
+            METHODS.create(f"rise[{text}]")
