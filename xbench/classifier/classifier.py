@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from xbench.classifier.batching import best_batch_size, calibration_key, is_out_of_memory
 from xbench.classifier.layers import Layer, Trace, last_spatial, to_nchw, trace
 from xbench.classifier.network import Counter, Network, Normalization
+from xbench.classifier.randomize import weights_in_order
 from xbench.classifier.tail import build_tail
 from xbench.contracts import Geometry
 from xbench.errors import ModelError, UnsupportedError
@@ -69,6 +70,7 @@ class Classifier:
         self._tails: dict[tuple[object, ...], nn.Module | None] = {}
         self._hash: str | None = None
         self._classes: int | None = None
+        self._layers: int | None = None
 
     # ---- identity
 
@@ -112,16 +114,25 @@ class Classifier:
         return other
 
     def facts(self, shape: Sequence[int]) -> dict[str, object]:
-        """What cost formulas may use: height, width, classes, channels (of `last_conv`)."""
+        """What cost formulas may use.
+
+        That is height, width, classes, layers (that have weights), and of the layer `last_conv`
+        its number of channels and whether the network can be cut behind it (tail).
+        """
         sample = torch.zeros(1, *shape[-3:], device=self.device)
         with self.counter.paused():
             layer = self.find_layer("last_conv", sample)
             classes = self.classes(sample)
+            tail = layer is not None and self._tail(layer, sample) is not None
+            if self._layers is None:
+                self._layers = len(weights_in_order(self.module, self.network.normalize(sample)))
         return {
             "height": shape[-2],
             "width": shape[-1],
             "classes": classes,
             "channels": layer.channels if layer else 0,
+            "tail": tail,
+            "layers": self._layers,
         }
 
     def classes(self, sample: Tensor) -> int:
@@ -292,9 +303,24 @@ class Classifier:
 
     def activations(self, images: Tensor, layer: Layer) -> Tensor:
         """Feature maps of a layer, float32 (N, C, h, w), without a graph."""
-        with self.captured(layer) as kept:
-            self.logits(images)
-        return torch.cat([to_nchw(output, layer) for output in kept]).detach()
+        return self.features(images, layer)[0]
+
+    def features(self, images: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
+        """Feature maps of a layer (N, C, h, w) and the logits (N, K), from one forward an image."""
+        size = self.size("forward", images)
+        found: list[tuple[Tensor, Tensor]] = []
+        start = 0
+        while start < images.shape[0]:
+            try:
+                with torch.no_grad(), self.captured(layer) as kept:
+                    logits = self.network(images[start : start + size]).float()
+            except RuntimeError as error:
+                size = self._halve("forward", images, size, error)
+                continue
+            found.append((to_nchw(kept[-1], layer).float(), logits))
+            start += size
+        activations, scores = zip(*found, strict=True)
+        return torch.cat(activations), torch.cat(scores)
 
     def activation_gradients(
         self,
