@@ -4,9 +4,8 @@
 come from outside, so that nothing here draws.
 """
 
+import itertools
 import math
-
-import numpy as np
 
 
 def softmax(z):
@@ -16,7 +15,7 @@ def softmax(z):
 
 def trapezoid(values):
     total = 0.0
-    for left, right in zip(values[:-1], values[1:], strict=True):
+    for left, right in itertools.pairwise(values):
         total += (left + right) / 2
     return total / (len(values) - 1)
 
