@@ -59,6 +59,7 @@ class Classifier:
         self.batch_size = batch_size
         self.counter = Counter()
         self.roles = dict(layers or {})
+        self.notes: list[str] = []  # what loading assumed or repaired, one sentence each
         private = module if own else _copy(module)
         for child in private.modules():
             if getattr(child, "inplace", None) is True:
