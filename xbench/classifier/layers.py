@@ -18,6 +18,8 @@ _POOLS = (
     nn.FractionalMaxPool2d,
 )
 
+_MOST_PREFIXES = 16  # class, distillation and register tokens
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -103,10 +105,11 @@ def trace(module: nn.Module, sample: Tensor) -> Trace:
     calls: dict[str, int] = {}
     for name, _, _ in order:
         calls[name] = calls.get(name, 0) + 1
+    patches = next((output for _, _, output in order if output.ndim == 4), None)
     layers: dict[str, Layer] = {}
     outputs: dict[str, int] = {}
     for position, (name, child, output) in enumerate(order):
-        layout, grid, prefix = _layout(output, sample, attention)
+        layout, grid, prefix = _layout(output, sample, attention, patches)
         layers.pop(name, None)
         layers[name] = Layer(
             name=name,
@@ -126,36 +129,39 @@ def trace(module: nn.Module, sample: Tensor) -> Trace:
 def last_spatial(module: nn.Module, traced: Trace) -> Layer | None:
     """The role `last_conv`: the last feature maps before they are pooled or flattened.
 
-    The last leaf with a spatial output larger than one pixel that is no pooling, then the
-    outermost module that hands on the same tensor and ran once.
+    The last output with places, larger than one pixel, that no pooling made, whether a leaf gave
+    it or a block (which may join branches, or end in a function); of the modules that hand on the
+    same tensor the outermost one that ran once.
     """
     kinds = dict(module.named_modules())
-    blocks = [
+    pooled = {
+        traced.outputs[layer.name]
+        for layer in traced.layers
+        if isinstance(kinds[layer.name], _POOLS)
+    }
+    spatial = [
         layer
         for layer in traced.layers
-        if layer.grid != (0, 0)
-        and layer.grid != (1, 1)
-        and layer.name in traced.leaves
-        and not isinstance(kinds[layer.name], (*_POOLS, nn.Dropout, nn.Identity))
+        if layer.grid not in ((0, 0), (1, 1)) and traced.outputs[layer.name] not in pooled
     ]
-    if not blocks:
+    if not spatial:
         return None
-    leaf = max(blocks, key=lambda layer: layer.order)
-    if leaf.layout == "tokens":
-        return _last_tokens(kinds, traced, leaf)
+    last = max(spatial, key=lambda layer: layer.order)
+    if last.layout == "tokens":
+        return _last_tokens(kinds, traced, last)
     same = [
         layer
-        for layer in traced.layers
-        if traced.outputs[layer.name] == traced.outputs[leaf.name] and layer.calls == 1
+        for layer in spatial
+        if traced.outputs[layer.name] == traced.outputs[last.name] and layer.calls == 1
     ]
-    return min(same, key=lambda layer: layer.name.count(".")) if same else leaf
+    return min(same, key=lambda layer: layer.name.count(".")) if same else last
 
 
 def _last_tokens(kinds: dict[str, nn.Module], traced: Trace, leaf: Layer) -> Layer:
     """For transformers: the first normalization of the last block, whose tokens still mix.
 
-    After the last attention only the class token reaches the head, so later layers have no
-    gradient in the places of the image.
+    After the last attention only the class token may reach the head, so later layers may have
+    no gradient in the places of the image.
     """
     attention = [
         layer
@@ -189,7 +195,10 @@ def _note(order: list[tuple[str, nn.Module, Tensor]], name: str) -> Any:
     return hook
 
 
-def _layout(output: Tensor, sample: Tensor, attention: bool) -> tuple[str, tuple[int, int], int]:
+def _layout(
+    output: Tensor, sample: Tensor, attention: bool, patches: Tensor | None
+) -> tuple[str, tuple[int, int], int]:
+    """Layout, grid and number of leading tokens of one output; `patches` is the first map."""
     height, width = sample.shape[-2:]
     if output.ndim == 4:
         a, b, c = output.shape[1:]
@@ -198,13 +207,26 @@ def _layout(output: Tensor, sample: Tensor, attention: bool) -> tuple[str, tuple
         if attention and _is_grid(a, b, height, width) and c > max(a, b) and c >= 8 * b:
             return "nhwc", (a, b), 0
         return "nchw", (b, c), 0
-    if output.ndim == 3 and attention:
-        tokens = output.shape[1]
-        for prefix in (0, 1, 2, 5):
-            grid = _token_grid(tokens - prefix, height / width)
-            if grid is not None:
-                return "tokens", grid, prefix
+    if output.ndim == 3 and attention and output.shape[0] == sample.shape[0]:
+        grid, prefix = _token_layout(output.shape[1], sample, patches)
+        if grid != (0, 0):
+            return "tokens", grid, prefix
     return "flat", (0, 0), 0
+
+
+def _token_layout(
+    tokens: int, sample: Tensor, patches: Tensor | None
+) -> tuple[tuple[int, int], int]:
+    """Grid of the tokens and how many lead; by the patch embedding's own grid where it fits."""
+    if patches is not None:
+        rows, columns = patches.shape[-2:]
+        if 0 <= tokens - rows * columns <= _MOST_PREFIXES:
+            return (rows, columns), tokens - rows * columns
+    for prefix in (0, 1, 2, 5):
+        grid = _token_grid(tokens - prefix, sample.shape[-2] / sample.shape[-1])
+        if grid is not None:
+            return grid, prefix
+    return (0, 0), 0
 
 
 def _token_grid(tokens: int, aspect: float) -> tuple[int, int] | None:
