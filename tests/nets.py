@@ -1,8 +1,15 @@
 """Small networks that tests share; random weights from a fixed seed, global random state kept."""
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
+from torchvision.models import mobilenet_v2
+from torchvision.transforms.functional import center_crop, resize, to_tensor
+
+from xbench.classifier import Classifier, Normalization
 
 
 class SmallCNN(nn.Module):
@@ -75,3 +82,19 @@ def pictures(
     """Random images (n, channels, height, width) in [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(n, channels, height, width, generator=generator)
+
+
+def mobilenet(folder: Path, batch_size: int = 4) -> Classifier:
+    """The real MobileNetV2 of the `imagenet_sample` fixture."""
+    network = mobilenet_v2(weights=None)
+    state = torch.load(folder / "mobilenet_v2.pt", weights_only=True)
+    network.load_state_dict({key: value.float() for key, value in state.items()})
+    normalization = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return Classifier(network, normalization=normalization, batch_size=batch_size, own=True)
+
+
+def photographs(folder: Path, count: int) -> Tensor:
+    """The first photographs of the `imagenet_sample` fixture, (count, 3, 224, 224)."""
+    paths = sorted(path for path in (folder / "images").rglob("*") if path.is_file())[:count]
+    files = [to_tensor(Image.open(path).convert("RGB")) for path in paths]
+    return torch.stack([center_crop(resize(file, 256), 224) for file in files])

@@ -7,7 +7,7 @@ normalizes inside. A map is float32 (N, H, W), signed where the method is signed
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -142,6 +142,29 @@ class Method(ABC):
     def cost(self, facts: Mapping[str, object]) -> Cost:
         """Model calls an image, from the card's formulas; `facts` gives height, width, classes."""
         return _cost(self, self.card.forwards, self.card.backwards, self.card.tails, facts)
+
+
+@runtime_checkable
+class Complete(Protocol):
+    """A method whose maps promise to sum to a known difference of logits (completeness)."""
+
+    def residual(
+        self,
+        model: "Classifier",
+        images: Tensor,
+        targets: Tensor,
+        maps: Tensor,
+        *,
+        streams: Streams,
+    ) -> Tensor:
+        """How far each map is from its promise: |sum - difference| / |difference|.
+
+        The maps (N, H, W) are those that `explain` returned for the other arguments.
+
+        Returns:
+            float64 (N,), at least 0; NaN where the difference is 0 or the reading of the map
+            (magnitudes) does not keep the promise. Costs forward passes of its own.
+        """
 
 
 @dataclass(frozen=True)
