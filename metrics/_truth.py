@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from xbench.contracts import Case, Metric, Scores
+from xbench.operations.selection import top_membership
 from xbench.streams import Streams
 
 REASON = (
@@ -89,3 +90,10 @@ def bounding_boxes(masks: Tensor) -> Tensor:
 
     rows, columns = span(masks.any(dim=2)), span(masks.any(dim=1))
     return rows[:, :, None] & columns[:, None, :]
+
+
+def hits_at_area(maps: Tensor, truth: Tensor) -> Tensor:
+    """Expected number of the top |M| pixels inside M, float64 (N,); any number for an empty M."""
+    inside = truth.flatten(1)
+    top = top_membership(maps, inside.sum(dim=1).clamp(min=1))
+    return (top * inside).sum(dim=1)

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from xbench.contracts import MetricCard, PairMetric, Scores
 from xbench.errors import ParameterError
+from xbench.operations.ranks import spearman
 from xbench.operations.selection import top_membership
+from xbench.operations.similarity import map_ssim
 from xbench.registry import METRICS
 from xbench.streams import Streams
 
@@ -22,11 +24,11 @@ class Iou(PairMetric):
 
     Each map breaks its ties by its own random order, and the intersection is the expected one:
     with k pixels selected and membership probabilities u, v the score is s / (2 k - s), where
-    s = sum u v. A draw shared by both maps would make them agree where both are flat; here a
-    constant map scores exactly chance, and so does, against itself, the flat part of a map whose
-    top q reaches into it.
+    s = sum u v. A draw shared by both maps would make them agree where both are flat; here the
+    flat parts of two maps agree as often as chance has it, and a map whose top q reaches into its
+    flat part does not fully agree with itself. A constant map selects nothing and is undefined.
 
-    Args:
+    Attributes:
         q: share of the pixels selected.
     """
 
@@ -34,7 +36,7 @@ class Iou(PairMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="iou",
-        summary="Intersection over union of the two maps' top pixels",
+        summary="Intersection over union of the two maps' top 10 % of the pixels",
         paper="top-k agreement after Krishna et al. 2022",
         property="agreement",
         direction="none",
@@ -50,18 +52,82 @@ class Iou(PairMetric):
             raise ParameterError("iou[q=...] is a share of the pixels, above 0 and at most 1.")
 
     def compare(self, first: Tensor, second: Tensor, *, streams: Streams) -> Scores:
-        """Overlap of the top masks, (N,); NaN where a map is not finite."""
+        """Overlap of the top masks, (N,)."""
         count = max(1, round(self.q * first.shape[1] * first.shape[2]))
         shared = (top_membership(first, count) * top_membership(second, count)).sum(dim=1)
-        return _defined(shared / (2 * count - shared), finite(first, second))
+        return where_defined(shared / (2 * count - shared), first, second)
 
 
-def finite(first: Tensor, second: Tensor) -> Tensor:
-    """Rows where both maps are finite, bool (N,)."""
-    return torch.isfinite(first).flatten(1).all(dim=1) & torch.isfinite(second).flatten(1).all(
-        dim=1
+@METRICS.register
+@dataclass(frozen=True)
+class SpearmanAgreement(PairMetric):
+    """Spearman correlation of the two maps' pixels, ties with average ranks.
+
+    Attributes:
+        absolute: compare |a| instead of a.
+    """
+
+    absolute: bool = False
+
+    card: ClassVar[MetricCard] = MetricCard(
+        name="spearman_agreement",
+        summary="Spearman correlation of the two signed maps",
+        paper="Krishna et al. 2022, The disagreement problem in explainable machine learning",
+        property="agreement",
+        direction="none",
+        range=(-1.0, 1.0),
+        needs=_NEEDS,
+        invariances=("monotone", "scale", "shift"),
+        chance="0",
     )
 
+    def compare(self, first: Tensor, second: Tensor, *, streams: Streams) -> Scores:
+        """Correlation, (N,)."""
+        a, b = (first.abs(), second.abs()) if self.absolute else (first, second)
+        return where_defined(spearman(a, b), first, second)
 
-def _defined(values: Tensor, rows: Tensor) -> Scores:
-    return Scores.of(values.masked_fill(~rows, torch.nan), reason="one of the maps is not finite")
+
+METRICS.preset(
+    "abs_spearman_agreement",
+    SpearmanAgreement,
+    card={
+        "summary": "Spearman correlation of the two absolute maps",
+        "limitations": "Zero background ties maps of one image together, whatever they say.",
+        "invariances": ("scale", "sign"),
+    },
+    absolute=True,
+)
+
+
+@METRICS.register
+@dataclass(frozen=True)
+class SsimAgreement(PairMetric):
+    """SSIM of the two absolute maps, each clipped at and divided by its 99th percentile."""
+
+    card: ClassVar[MetricCard] = MetricCard(
+        name="ssim_agreement",
+        summary="Structural similarity of the two absolute maps",
+        paper="Wang et al. 2004; for saliency maps Adebayo et al. 2018",
+        limitations="High for any two sparse maps; undefined on sides shorter than 11 pixels and "
+        "where a map is flat after clipping.",
+        property="agreement",
+        direction="none",
+        range=(-1.0, 1.0),
+        needs=_NEEDS,
+        invariances=("scale", "sign"),
+        chance="depends on the texture of the maps; compare with the random control",
+    )
+
+    def compare(self, first: Tensor, second: Tensor, *, streams: Streams) -> Scores:
+        """Similarity, (N,)."""
+        return where_defined(map_ssim(first, second), first, second)
+
+
+def where_defined(values: Tensor, first: Tensor, second: Tensor) -> Scores:
+    """Scores with NaN where one of the maps is constant or not finite."""
+    rows = torch.ones(first.shape[0], dtype=torch.bool, device=first.device)
+    for maps in (first.flatten(1), second.flatten(1)):
+        rows &= torch.isfinite(maps).all(dim=1) & (maps.amax(dim=1) > maps.amin(dim=1))
+    return Scores.of(
+        values.masked_fill(~rows, torch.nan), reason="one of the maps is constant or not finite"
+    )

@@ -4,6 +4,7 @@ Rank metrics (pointing, rank accuracy, top-k) and mass metrics answer differentl
 coarse maps that are well placed, ranks do not see how much lies elsewhere. Report both.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,11 +12,11 @@ from torch import Tensor
 
 from xbench.contracts import MetricCard
 from xbench.errors import ParameterError
-from xbench.operations.selection import dilate, random_argmax, top_membership
+from xbench.operations.selection import dilate, random_argmax
 from xbench.registry import METRICS
 from xbench.streams import Streams
 
-from ._truth import TruthMetric, area_share, positive_share
+from ._truth import TruthMetric, area_share, bounding_boxes, hits_at_area, positive_share
 
 _NEEDS = ("truth",)
 
@@ -125,8 +126,56 @@ class MassAccuracy(TruthMetric):
         return area_share(truth)
 
 
-def hits_at_area(maps: Tensor, truth: Tensor) -> Tensor:
-    """Expected number of the top |M| pixels inside M, float64 (N,); any number for an empty M."""
-    inside = truth.flatten(1)
-    top = top_membership(maps, inside.sum(dim=1).clamp(min=1))
-    return (top * inside).sum(dim=1)
+@METRICS.register
+@dataclass(frozen=True)
+class EnergyPointingGame(TruthMetric):
+    """Share of the positive relevance inside the bounding box of the object: sum_B a+ / sum a+."""
+
+    card: ClassVar[MetricCard] = MetricCard(
+        name="energy_pointing_game",
+        summary="Share of the positive mass that lies in the bounding box of the mask",
+        paper="Wang et al. 2020, Score-CAM",
+        limitations="A box holds background too, which counts as a hit.",
+        property="localization",
+        direction="higher",
+        range=(0.0, 1.0),
+        needs=_NEEDS,
+        invariances=("scale",),
+        chance="the share of the image that the box covers",
+    )
+
+    def values(self, maps: Tensor, truth: Tensor, streams: Streams) -> Tensor:
+        """Share of positive mass in the box, float64 (N,)."""
+        return positive_share(maps, bounding_boxes(truth))
+
+    def chance(self, truth: Tensor) -> Tensor:
+        """Share of the box, float64 (N,)."""
+        return area_share(bounding_boxes(truth))
+
+
+@METRICS.register
+@dataclass(frozen=True)
+class AttributionLocalization(TruthMetric):
+    """Inside-total relevance ratio, weighted by size: mu_w = (R_in / R_tot) (S_tot / S_in).
+
+    R_in and R_tot sum the positive relevance inside the bounding box and in the image, S_in and
+    S_tot count pixels; so 1 is what noise gets, whatever the size of the object.
+    """
+
+    card: ClassVar[MetricCard] = MetricCard(
+        name="attribution_localization",
+        summary="Density of the positive mass in the bounding box over that in the image",
+        paper="Kohlbrenner et al. 2020, Towards best practice in explaining with LRP",
+        limitations="Small objects can score higher than large ones; compare on the same images.",
+        property="localization",
+        direction="higher",
+        range=(0.0, math.inf),
+        needs=_NEEDS,
+        invariances=("scale",),
+        chance="1",
+    )
+
+    def values(self, maps: Tensor, truth: Tensor, streams: Streams) -> Tensor:
+        """Weighted ratio, float64 (N,)."""
+        box = bounding_boxes(truth)
+        return positive_share(maps, box) / area_share(box)

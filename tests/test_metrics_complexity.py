@@ -1,18 +1,39 @@
 """Complexity metrics against their slow twins, at the edges and for claimed invariances."""
 
+import math
+
 import mapcases
 import pytest
 import torch
 from reference import complexity_reference as reference
 
+from xbench.errors import ParameterError
 from xbench.registry import METRICS
 
 METRIC_NAMES = sorted(
     entry.name for entry in METRICS if entry.module == "xbench.metrics.complexity"
 )
-TWINS = {"sparseness": reference.gini}
-CONSTANT = {"sparseness": 0.0}
-ONE_HOT = {"sparseness": 1 - 1 / 63}
+TWINS = {
+    "sparseness": reference.gini,
+    "entropy": reference.entropy,
+    "complexity": reference.complexity,
+    "effective_complexity": lambda a: reference.effective_complexity(a, 0.01),
+    "area50": reference.area50,
+}
+CONSTANT = {
+    "sparseness": 0.0,
+    "entropy": 1.0,
+    "complexity": math.log(63),
+    "effective_complexity": 1.0,
+    "area50": 32 / 63,
+}
+ONE_HOT = {
+    "sparseness": 1 - 1 / 63,
+    "entropy": 0.0,
+    "complexity": 0.0,
+    "effective_complexity": 1 / 63,
+    "area50": 1 / 63,
+}
 
 
 def create(name):
@@ -79,3 +100,26 @@ def test_the_given_map_is_not_changed(name):
     kept = maps.clone()
     mapcases.score(create(name), maps)
     assert torch.equal(maps, kept)
+
+
+def test_loud_neighbors_do_not_hide_a_map():
+    maps = mapcases.noise(2, 9, 7)
+    maps[1] *= 1e6
+    values = mapcases.score(create("effective_complexity"), maps)
+    assert values[0] > 0.9
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.3])
+@pytest.mark.parametrize("mass", [0.1, 0.9, 1.0])
+def test_parameters(eps, mass):
+    maps = mapcases.noise(3, 9, 7)
+    share = mapcases.score(create(f"effective_complexity[eps={eps}]"), maps)
+    assert share.tolist() == [reference.effective_complexity(a.tolist(), eps) for a in maps]
+    area = mapcases.score(create(f"area50[mass={mass}]"), maps)
+    assert area.tolist() == pytest.approx([reference.area50(a.tolist(), mass) for a in maps])
+
+
+@pytest.mark.parametrize("text", ["effective_complexity[eps=1]", "area50[mass=0]"])
+def test_bad_parameters(text):
+    with pytest.raises(ParameterError, match="at least 0|above 0"):
+        METRICS.create(text)

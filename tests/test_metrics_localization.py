@@ -6,18 +6,27 @@ import mapcases
 import pytest
 import torch
 from reference import localization_reference as reference
+from xbench.metrics._truth import bounding_boxes
 from xbench.metrics.localization import MassAccuracy, PointingGame, RankAccuracy
+from xbench.metrics.overlap import TopKIntersection
 
+from xbench.errors import ParameterError
 from xbench.operations.selection import dilate, random_argmax, top_membership
 from xbench.registry import METRICS
 
-METRIC_NAMES = sorted(
-    entry.name for entry in METRICS if entry.module == "xbench.metrics.localization"
-)
+MODULES = ("xbench.metrics.localization", "xbench.metrics.overlap")
+METRIC_NAMES = sorted(entry.name for entry in METRICS if entry.module in MODULES)
 TWINS = {
     "rank_accuracy": reference.rank_accuracy,
     "mass_accuracy": reference.mass_accuracy,
+    "energy_pointing_game": reference.energy_pointing_game,
+    "attribution_localization": reference.attribution_localization,
+    "mask_iou": reference.mask_iou,
+    "best_mask_iou": reference.best_mask_iou,
+    "mask_auc": reference.mask_auc,
+    "top_k_intersection": lambda a, mask: reference.top_k_intersection(a, mask, 0.02),
 }
+TIED = {"mass_accuracy", "energy_pointing_game", "attribution_localization", "best_mask_iou"}
 
 
 def create(name):
@@ -30,6 +39,39 @@ def test_twin(name, size):
     maps, truth = mapcases.noise(6, *size), mapcases.blobs(6, *size)
     expected = [TWINS[name](a.tolist(), m.tolist()) for a, m in zip(maps, truth, strict=True)]
     assert mapcases.score(create(name), maps, truth).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted({*TIED, "mask_auc"}))
+def test_twin_with_ties(name):
+    maps, truth = mapcases.noise(6, 9, 7).round(), mapcases.blobs(6, 9, 7)
+    expected = [TWINS[name](a.tolist(), m.tolist()) for a, m in zip(maps, truth, strict=True)]
+    assert mapcases.score(create(name), maps, truth).tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_every_metric_has_a_twin():
+    assert {*TWINS, "pointing_game"} == set(METRIC_NAMES)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+def test_top_k_share_and_concept_influence(share):
+    maps, truth = mapcases.noise(4, 9, 7), mapcases.blobs(4, 9, 7)
+    expected = [
+        reference.top_k_intersection(a.tolist(), m.tolist(), share)
+        for a, m in zip(maps, truth, strict=True)
+    ]
+    assert mapcases.score(TopKIntersection(share), maps, truth).tolist() == pytest.approx(expected)
+    weighted = mapcases.score(TopKIntersection(share, concept_influence=True), maps, truth)
+    assert (weighted * truth.double().mean(dim=(1, 2))).tolist() == pytest.approx(expected)
+
+
+def test_a_perfect_map_is_perfect():
+    truth = mapcases.blobs(4, 17, 20)
+    for name in METRIC_NAMES:
+        box = bounding_boxes(truth).double().mean(dim=(1, 2))
+        expected = 1 / box if name == "attribution_localization" else torch.ones(4).double()
+        assert mapcases.score(create(name), truth.float(), truth).tolist() == pytest.approx(
+            expected.tolist()
+        )
 
 
 @pytest.mark.parametrize("size", mapcases.SIZES)
@@ -174,7 +216,10 @@ def test_mass_needs_positive_mass():
     assert torch.isnan(mapcases.score(MassAccuracy(), torch.zeros(2, 9, 7), truth)).all()
 
 
-@pytest.mark.parametrize("text", ["pointing_game[tolerance=-1]"])
+@pytest.mark.parametrize(
+    "text",
+    ["pointing_game[tolerance=-1]", "top_k_intersection[share=0]", "top_k_intersection[share=2]"],
+)
 def test_bad_parameters(text):
-    with pytest.raises(Exception, match="at least 0"):
+    with pytest.raises(ParameterError, match="at least 0|at most 1"):
         METRICS.create(text)
