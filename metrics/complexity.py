@@ -175,4 +175,5 @@ class Area50(SpreadMetric):
 
 
 def _entropy(shares: Tensor) -> Tensor:
-    return torch.special.entr(shares / shares.sum(dim=1, keepdim=True)).sum(dim=1)
+    p = shares / shares.sum(dim=1, keepdim=True)
+    return -torch.xlogy(p, p).sum(dim=1)

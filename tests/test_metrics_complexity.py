@@ -121,5 +121,5 @@ def test_parameters(eps, mass):
 
 @pytest.mark.parametrize("text", ["effective_complexity[eps=1]", "area50[mass=0]"])
 def test_bad_parameters(text):
-    with pytest.raises(ParameterError, match="at least 0|above 0"):
+    with pytest.raises(ParameterError, match=r"at least 0|above 0"):
         METRICS.create(text)
