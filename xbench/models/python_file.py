@@ -1,0 +1,145 @@
+"""A user's own network: a function in a Python file."""
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from xbench.classifier import Normalization
+from xbench.contracts import Geometry
+from xbench.errors import ModelError, XbenchError
+from xbench.models.built import Built, nearest
+from xbench.models.checkpoints import fit_weights, read_checkpoint
+
+KEYS = ("mean", "std", "crop", "resize", "interpolation", "channels", "class_names", "layers")
+"""What a function may say of its network, in the dictionary that it returns beside it."""
+
+
+def build_python(path: Path, function: str, weights: Path | None) -> Built:
+    """Call a function of a Python file that takes nothing and returns a network.
+
+    The function (or class) returns an `nn.Module` that maps normalized images to logits, or a pair
+    of it and a dictionary with any of `KEYS`: mean and std of the normalization, crop (height and
+    width, or one number), resize (the short side before cropping), interpolation, channels,
+    class_names (list) and layers (layer names by role).
+
+    Args:
+        path: the file; its folder is importable while it runs.
+        function: the function's name.
+        weights: a file of weights to load into the network, None to take it as returned.
+
+    Raises:
+        ModelError: no such file or function, or it fails, or returns something else.
+    """
+    module = _import(path)
+    call = getattr(module, function, None)
+    if not callable(call):
+        public = [name for name in vars(module) if not name.startswith("_")]
+        raise ModelError(f"'{path}' has no function '{function}'.{nearest(function, public)}")
+    with _importable(path.parent):
+        try:
+            result = call()
+        except XbenchError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"{function}() in '{path}' fails with {type(error).__name__}: {error}; it is "
+                "called without arguments."
+            ) from error
+    network, facts = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
+    if not isinstance(network, nn.Module) or not isinstance(facts, Mapping):
+        raise ModelError(
+            f"{function}() in '{path}' returns a {type(result).__name__}; it must return an "
+            "nn.Module, or an nn.Module and a dictionary."
+        )
+    built = _describe(network, facts, f"{function}() in '{path}'")
+    if weights is not None:
+        tensors, notes = read_checkpoint(weights)
+        built.notes += notes + fit_weights(network, tensors, weights, f"{path.name}:{function}")
+    return built
+
+
+def _describe(network: nn.Module, facts: Mapping[str, Any], where: str) -> Built:
+    unknown = [str(key) for key in facts if key not in KEYS]
+    if unknown:
+        raise ModelError(
+            f"{where} says '{unknown[0]}' of its network.{nearest(unknown[0], KEYS)} "
+            f"It may say {', '.join(KEYS)}."
+        )
+    built = Built(network, own=False)
+    try:
+        if "mean" in facts or "std" in facts:
+            built.normalization = Normalization(_floats(facts["mean"]), _floats(facts["std"]))
+        else:
+            built.notes.append(
+                "No normalization was declared: the network gets pixels in [0, 1] as they are."
+            )
+        built.geometry = _geometry(facts)
+        built.class_names = [str(name) for name in facts.get("class_names", ())]
+        built.layers = {str(role): str(name) for role, name in facts.get("layers", {}).items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{where} describes its network wrongly ({error}); write for example mean=(0.5, 0.5, "
+            "0.5), std=(0.5, 0.5, 0.5), crop=(224, 224), resize=256."
+        ) from error
+    return built
+
+
+def _floats(value: Any) -> tuple[float, ...]:
+    return (float(value),) if isinstance(value, int | float) else tuple(float(v) for v in value)
+
+
+def _geometry(facts: Mapping[str, Any]) -> Geometry:
+    crop = facts.get("crop")
+    side = (crop, crop) if isinstance(crop, int) else crop
+    interpolation = str(facts.get("interpolation", "bilinear"))
+    if interpolation not in ("bilinear", "bicubic", "nearest"):
+        raise ValueError(f"interpolation '{interpolation}'")
+    return Geometry(
+        crop=None if side is None else (int(side[0]), int(side[1])),
+        resize=None if facts.get("resize") is None else int(facts["resize"]),
+        interpolation=interpolation,
+        channels=int(facts.get("channels", 3)),
+    )
+
+
+def _import(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ModelError(f"There is no file '{path}'; write PATH.py:FUNCTION.")
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    name = f"_xbench_user_{path.stem}_{digest}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    with _importable(path.parent):
+        try:
+            spec.loader.exec_module(module)
+        except BaseException as error:
+            del sys.modules[name]
+            if not isinstance(error, Exception):
+                raise
+            raise ModelError(
+                f"'{path}' cannot be imported ({type(error).__name__}: {error})."
+            ) from error
+    return module
+
+
+class _importable:
+    """A folder at the front of the import path, for as long as a user's file runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder.resolve())
+
+    def __enter__(self) -> None:
+        sys.path.insert(0, self.folder)
+
+    def __exit__(self, *_: object) -> None:
+        if self.folder in sys.path:
+            sys.path.remove(self.folder)
