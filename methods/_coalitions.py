@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from xbench.classifier import Classifier
@@ -11,6 +13,10 @@ from xbench.operations.segments import paint, segment, segment_counts, segment_m
 from xbench.streams import Streams
 
 from ._masked import baseline_images, masked_scores
+
+Segmentation = Literal["slic", "grid", "quickshift", "felzenszwalb"]
+Fill = Literal["segment", "black", "mean", "blur"]
+FILLS = ("segment", "black", "mean", "blur")
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,7 @@ class Game:
     def padded(self, rows: Sequence[Tensor]) -> Tensor:
         """One tensor (N, ..., max players) of tensors (..., players of image i), zeros behind."""
         most = max(self.players)
-        return torch.stack(
-            [torch.nn.functional.pad(row, (0, most - row.shape[-1])) for row in rows]
-        )
+        return torch.stack([F.pad(row, (0, most - row.shape[-1])) for row in rows])
 
     def map(self, rows: Sequence[Tensor]) -> Tensor:
         """One value a player as maps, float32 (N, H, W)."""

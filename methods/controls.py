@@ -1,5 +1,6 @@
 """Controls: maps that explain nothing, the yardsticks that every method must beat."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xbench.classifier import Classifier
-from xbench.contracts import Method, MethodCard
+from xbench.contracts import Method, MethodCard, TruthMethod
+from xbench.cost import Cost
 from xbench.errors import ParameterError
 from xbench.operations.pixels import upsample
-from xbench.registry import METHODS
+from xbench.registry import METHODS, Chosen
 from xbench.streams import Streams
 
 
@@ -159,3 +161,87 @@ class Intensity(Method):
     ) -> Tensor:
         """See the class."""
         return images.mean(dim=1)
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class Inverse(Method):
+    """-R for the map R of another method: what it calls relevant comes last.
+
+    A metric of which a method and its inverse get the same is blind to that method.
+
+    Attributes:
+        of: name of the other method, for example `inverse:gradient` or
+            `inverse[of=smoothgrad[n_samples=5]]`; it makes the same draws as by itself.
+    """
+
+    card: ClassVar[MethodCard] = MethodCard(
+        name="inverse",
+        summary="The negated map of another method.",
+        limitations="A control: it is as wrong as the other method is right. Costs what the "
+        "other costs.",
+        family="control",
+        stochastic=True,
+    )
+    of: str
+
+    def __post_init__(self) -> None:
+        other = self._other()
+        if "truth" in other.card.needs:
+            raise ParameterError("The inverse of the truth is `oracle_inverse`.")
+
+    def _other(self) -> Chosen[Method]:
+        return METHODS.create(self.of)
+
+    def supports(self, model: Classifier) -> str | None:
+        """What the other method says."""
+        return self._other().value.supports(model)
+
+    def cost(self, facts: Mapping[str, object]) -> Cost:
+        """What the other method costs."""
+        return self._other().value.cost(facts)
+
+    def explain(
+        self, model: Classifier, images: Tensor, targets: Tensor, *, streams: Streams
+    ) -> Tensor:
+        """See the class."""
+        other = self._other()
+        streams = streams.scoped(other.identity)
+        return -other.value.explain(model, images, targets, streams=streams)
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class Oracle(TruthMethod):
+    """1 on the pixels that count, 0 elsewhere; nothing where the image has no truth.
+
+    Attributes:
+        inverted: -1 on the pixels that count instead.
+    """
+
+    card: ClassVar[MethodCard] = MethodCard(
+        name="oracle",
+        summary="The truth itself, where the data has it.",
+        limitations="A control: the best that localization can be; it says where the object is, "
+        "not what the model looks at.",
+        family="control",
+        needs=("truth",),
+        signed=False,
+    )
+    inverted: bool = False
+
+    def from_truth(self, truth: Tensor) -> Tensor:
+        """See the class."""
+        return -truth.float() if self.inverted else truth.float()
+
+
+METHODS.preset(
+    "oracle_inverse",
+    Oracle,
+    card={
+        "summary": "The negated truth: the worst that localization can be.",
+        "limitations": "A control: a metric that does not put it below chance says nothing.",
+        "signed": True,
+    },
+    inverted=True,
+)

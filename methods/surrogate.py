@@ -1,7 +1,8 @@
 """Surrogates: a simple model fitted to the classifier around one image."""
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,15 +16,11 @@ from xbench.optional import optional
 from xbench.registry import METHODS
 from xbench.streams import Streams
 
-from ._coalitions import Players
+from ._coalitions import FILLS, Fill, Players, Segmentation
 from ._masked import OUTPUTS, Output, check_at_least, check_choice
 
 _lime = optional("lime.lime_base")
 _distances = optional("sklearn.metrics", "install it with `pip install scikit-learn`")
-
-Segmentation = Literal["slic", "grid", "quickshift", "felzenszwalb"]
-Fill = Literal["segment", "black", "mean", "blur"]
-FILLS = ("segment", "black", "mean", "blur")
 
 
 @METHODS.register
@@ -132,3 +129,144 @@ def _lime_samples(count: int, players: int, generator: torch.Generator) -> Tenso
     samples = torch.randint(2, (count, players), generator=generator, dtype=torch.bool)
     samples[0] = True
     return samples
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class KernelShap(Method):
+    """The linear game g(z) = phi_0 + phi z closest to v(z) = f(x with the segments z only).
+
+    Closest in the least squares weighted by (M - 1) / (C(M, |z|) |z| (M - |z|)), M the number of
+    segments, with g exact on the empty and on the whole image; its solution over all coalitions
+    is the Shapley values. Sizes of coalitions whose members all fit into the budget are taken
+    whole, from both ends; the rest is drawn in pairs of a coalition and its complement (Covert
+    and Lee, 2021), so the values are exact as soon as n_samples reaches 2^M.
+
+    Attributes:
+        n_samples: coalitions, that is forward passes, the empty and the whole one included.
+        segmentation: slic, grid, quickshift or felzenszwalb.
+        n_segments: at most so many segments.
+        baseline: "mean", "black", "blur", or "segment" for the mean color of each segment.
+        output: "logit" or "probability".
+    """
+
+    card: ClassVar[MethodCard] = MethodCard(
+        name="kernelshap",
+        summary="Shapley values of superpixels by weighted least squares.",
+        paper="Lundberg and Lee, A Unified Approach to Interpreting Model Predictions, 2017",
+        limitations="As coarse as its segments; needs several coalitions a segment; most of them "
+        "are images that the model never met.",
+        family="surrogate",
+        stochastic=True,
+        forwards="n_samples",
+        baseline="mean",
+    )
+    n_samples: int = 1000
+    segmentation: Segmentation = "slic"
+    n_segments: int = 50
+    baseline: Fill = "mean"
+    output: Output = "logit"
+
+    def __post_init__(self) -> None:
+        check_at_least(self.n_samples, 4, "n_samples")
+        check_segmentation(self.segmentation, self.n_segments)
+        check_choice(self.baseline, FILLS, "The baseline")
+        check_choice(self.output, OUTPUTS, "The output")
+
+    def explain(
+        self, model: Classifier, images: Tensor, targets: Tensor, *, streams: Streams
+    ) -> Tensor:
+        """See the class."""
+        players = Players(self.segmentation, self.n_segments, self.baseline, self.output)
+        game = players.game(model, images, targets, streams)
+        drawn = [
+            shap_coalitions(count, self.n_samples, streams.generator(i, "kernelshap"))
+            for i, count in enumerate(game.players)
+        ]
+        values = game.values(game.padded([one for one, _ in drawn])).double().cpu()
+        return game.map(
+            [
+                solve_shap(coalitions, weights, value)
+                for (coalitions, weights), value in zip(drawn, values, strict=True)
+            ]
+        )
+
+
+def shap_coalitions(players: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Coalitions and their weights in the Shapley kernel.
+
+    Args:
+        players: M.
+        count: coalitions in all; the first is empty, the second whole.
+        generator: of the draws.
+
+    Returns:
+        bool (count, M) and float64 (count,), the two ends and unused rows with weight 0.
+    """
+    rows = [torch.zeros(1, players, dtype=torch.bool), torch.ones(1, players, dtype=torch.bool)]
+    weights = [torch.zeros(2, dtype=torch.float64)]
+    left = count - 2
+    mass = {
+        size: (players - 1) / (size * (players - size)) * (1 if 2 * size == players else 2)
+        for size in range(1, players // 2 + 1)
+    }  # of all coalitions of a size and of its complement's
+    for size in list(mass):
+        both = math.comb(players, size) * (1 if 2 * size == players else 2)
+        whole = 2**players - 2 <= count - 2
+        if not whole and left * mass[size] / sum(mass.values()) < both:
+            break
+        found = _subsets(players, size)
+        if 2 * size != players:
+            found = torch.cat([found, ~found])
+        rows.append(found)
+        weights.append(torch.full((both,), mass.pop(size) / both, dtype=torch.float64))
+        left -= both
+    if mass and left >= 2:
+        drawn = _draw_pairs(players, left // 2, mass, generator)
+        rows.append(drawn)
+        share = sum(mass.values()) / len(drawn)
+        weights.append(torch.full((len(drawn),), share, dtype=torch.float64))
+        left -= len(drawn)
+    rows.append(torch.ones(left, players, dtype=torch.bool))
+    weights.append(torch.zeros(left, dtype=torch.float64))
+    return torch.cat(rows), torch.cat(weights)
+
+
+def solve_shap(coalitions: Tensor, weights: Tensor, values: Tensor) -> Tensor:
+    """Shapley values from weighted coalitions, float64 (M,).
+
+    Args:
+        coalitions: bool (K, M), the first empty, the second whole.
+        weights: float64 (K,).
+        values: float64 (K,), of the game.
+    """
+    total = values[1] - values[0]
+    used = weights > 0
+    z = coalitions[used].double()
+    if z.shape[0] == 0 or z.shape[1] == 1:
+        return (total / coalitions.shape[1]).expand(coalitions.shape[1])
+    # the last value is the total less the others, so that the sum is exact
+    design = z[:, :-1] - z[:, -1:]
+    response = values[used] - values[0] - z[:, -1] * total
+    root = weights[used].sqrt()
+    found = torch.linalg.lstsq(
+        design * root[:, None], (response * root)[:, None], driver="gelsd"
+    ).solution[:, 0]
+    return torch.cat([found, (total - found.sum())[None]])
+
+
+def _subsets(players: int, size: int) -> Tensor:
+    chosen = torch.combinations(torch.arange(players), size)
+    return torch.zeros(len(chosen), players, dtype=torch.bool).scatter_(1, chosen, True)
+
+
+def _draw_pairs(
+    players: int, pairs: int, mass: dict[int, float], generator: torch.Generator
+) -> Tensor:
+    """Random coalitions, each followed by its complement, bool (2 pairs, M)."""
+    sizes = torch.tensor(list(mass))
+    odds = torch.tensor(list(mass.values()))
+    size = sizes[torch.multinomial(odds, pairs, replacement=True, generator=generator)]
+    order = torch.rand(pairs, players, generator=generator).argsort(dim=1).argsort(dim=1)
+    chosen = order < size[:, None]
+    return torch.stack([chosen, ~chosen], dim=1).flatten(0, 1)

@@ -6,8 +6,10 @@ import torch
 from nets import pictures
 from scipy import ndimage
 
-from xbench.errors import ParameterError
+from xbench.contracts import TruthMethod
+from xbench.errors import ParameterError, UnknownNameError, UnsupportedError
 from xbench.registry import METHODS
+from xbench.running.cases import bind
 
 NAMES = ("random", "random_smooth", "center_prior", "edges", "intensity")
 
@@ -106,3 +108,53 @@ def test_intensity_is_the_mean_of_channels(cnn, streams):
 def test_wrong_parameters_are_refused(name):
     with pytest.raises(ParameterError):
         METHODS.create(name)
+
+
+class TestInverse:
+    @pytest.mark.parametrize(
+        ("other", "name"),
+        [
+            ("edges", "inverse:edges"),
+            ("random", "inverse[of=random]"),
+            ("rise[n_masks=12]", "inverse[of=rise[n_masks=12]]"),
+        ],
+    )
+    def test_is_the_negated_map_with_the_same_draws_and_cost(self, other, name, cnn, streams):
+        images = pictures()
+        inner, outer = METHODS.create(other), METHODS.create(name)
+        plain = explain(other, cnn, images, streams.scoped(inner.identity))
+        inverse = explain(name, cnn, images, streams.scoped(outer.identity))
+        assert torch.equal(inverse, -plain)
+        facts = {"height": 20, "width": 17}
+        assert outer.value.cost(facts) == inner.value.cost(facts)
+
+    def test_is_not_among_all_and_needs_a_known_method(self):
+        names = [one.entry.name for one in METHODS.select("all")]
+        assert "inverse" not in names
+        assert set(NAMES) <= set(names)
+        with pytest.raises(UnknownNameError, match="edges"):
+            METHODS.create("inverse:edgse")
+        with pytest.raises(ParameterError, match="oracle_inverse"):
+            METHODS.create("inverse:oracle")
+
+
+class TestOracle:
+    def test_is_the_truth_that_the_runner_hands_over(self, cnn, streams):
+        images, targets = pictures(), torch.zeros(3, dtype=torch.long)
+        truth = torch.zeros(3, 20, 17, dtype=torch.bool)
+        truth[0, 3:7, 2:9] = True
+        truth[1, 10:, :5] = True
+        for name, sign in (("oracle", 1), ("oracle_inverse", -1)):
+            chosen = METHODS.create(name)
+            assert chosen.card.needs == ("truth",)
+            assert isinstance(chosen.value, TruthMethod)
+            bound = bind(chosen.value, cnn, images, targets, streams, truth)
+            assert torch.equal(bound(images), sign * truth.float())
+            rows = torch.tensor([1, 1, 0])
+            assert torch.equal(bound(images[rows], rows=rows), sign * truth[rows].float())
+
+    def test_refuses_without_truth(self, cnn, streams):
+        images, targets = pictures(), torch.zeros(3, dtype=torch.long)
+        bound = bind(METHODS.create("oracle").value, cnn, images, targets, streams)
+        with pytest.raises(UnsupportedError, match="masks"):
+            bound(images)

@@ -8,6 +8,7 @@ from reference import perturbation_reference as twin
 
 from xbench.classifier import Classifier
 from xbench.errors import ParameterError
+from xbench.operations import segments as ops
 from xbench.operations.pixels import gaussian_blur
 from xbench.registry import METHODS
 
@@ -45,6 +46,11 @@ CHEAP = {
     "occlusion_share": "occlusion[window=0.4,stride=0.25,baseline=black,output=probability]",
     "rise": "rise[n_masks=31]",
     "rise_plain": "rise_plain[n_masks=30,s=5,output=logit]",
+    "ablation": "feature_ablation[n_segments=12]",
+    "ablation_grid": "feature_ablation[n_segments=10,segmentation=grid,baseline=segment]",
+    "ablation_quickshift": "feature_ablation[n_segments=9,segmentation=quickshift]",
+    "shapley": "shapley_sampling[n_permutations=3,n_segments=9,baseline=blur]",
+    "shapley_slic": "shapley_sampling[n_permutations=2,segmentation=slic,n_segments=11]",
 }
 
 
@@ -211,3 +217,109 @@ class TestRise:
     def test_wrong_parameters_are_refused(self, text):
         with pytest.raises(ParameterError):
             METHODS.create(f"rise[{text}]")
+
+
+class Pairs(torch.nn.Module):
+    """A game with interactions: products and maxima of the means of a 2 x 4 grid of cells."""
+
+    def forward(self, x):
+        cells = x.mean(1, keepdim=True).unfold(2, 4, 4).unfold(3, 4, 4).mean((4, 5)).flatten(1)
+        one = cells[:, 0] * cells[:, 5] * 3 + cells[:, 1:4].amax(1) - 2 * cells[:, 6] ** 2
+        return torch.stack([one, one * cells[:, 7], cells.prod(1), one.square()], dim=1)
+
+
+@pytest.fixture(scope="module")
+def game():
+    """An 8-player game with its exact Shapley values for each image's target."""
+    model = Classifier(Pairs(), batch_size=512)
+    images = pictures(height=8, width=16)
+    cells = ops.segment(images, "grid", 8)
+    exact = []
+    for i, image in enumerate(images):
+
+        def value(chosen, image=image, i=i):
+            shown = torch.isin(cells[i], torch.tensor(sorted(chosen), dtype=torch.long))
+            return float(model.network((image * shown)[None])[0, TARGETS[i]])
+
+        exact.append(twin.shapley(value, 8))
+    return model, images, np.array(exact)
+
+
+class TestFeatureAblation:
+    def test_equals_captum(self, cnn, streams):
+        attr = pytest.importorskip("captum.attr")
+        images = pictures()
+        for how in ("slic", "grid", "felzenszwalb"):
+            name = f"feature_ablation[segmentation={how},n_segments=9,baseline=black]"
+            ours = explain(name, cnn, images, streams)
+            cells = ops.segment(images, how, 9)
+            for i in range(3):
+                theirs = attr.FeatureAblation(cnn.network).attribute(
+                    images[i : i + 1], target=int(TARGETS[i]), feature_mask=cells[i][None, None]
+                )
+                assert torch.allclose(ours[i], theirs[0, 0], atol=1e-5)
+
+    def test_on_a_linear_model_it_is_the_sum_of_w_times_x_minus_b(self, linear, streams):
+        images = pictures(height=12, width=12)
+        name = "feature_ablation[segmentation=grid,n_segments=9,baseline=black]"
+        maps = explain(name, linear, images, streams)
+        cells = linear_parts(linear, images, 0).unfold(1, 4, 4).unfold(2, 4, 4).sum((3, 4))
+        assert torch.allclose(maps[:, ::4, ::4], cells, atol=1e-5)
+
+
+class TestShapleySampling:
+    def test_converges_to_the_exact_values_of_an_8_player_game(self, game, streams):
+        model, images, exact = game
+        errors = []
+        for n in (20, 2000):
+            name = f"shapley_sampling[n_permutations={n},n_segments=8,baseline=black]"
+            maps = explain(name, model, images, streams)
+            found = maps[:, ::4, ::4].flatten(1).numpy()
+            assert np.allclose(found.sum(1), exact.sum(1), atol=1e-5)
+            errors.append(np.abs(found - exact).max() / np.abs(exact).max())
+        assert errors[1] < 0.02
+        assert errors[1] < errors[0] / 4  # a hundred times the orders, a tenth of the noise
+
+    def test_equals_captum_with_the_same_orders(self, cnn, streams):
+        attr = pytest.importorskip("captum.attr")
+        images = pictures()[:1]
+        streams = streams.select([0])
+        method = METHODS.create("shapley_sampling[n_permutations=5,n_segments=6]").value
+        ours = explain(
+            "shapley_sampling[n_permutations=5,n_segments=6,baseline=black]",
+            cnn,
+            images,
+            streams,
+            TARGETS[:1],
+        )
+        orders = method.orders(6, streams.generator(0, "shapley")).tolist()
+        captum = attr.ShapleyValueSampling(cnn.network)
+        captum.permutation_generator = lambda *_: orders
+        theirs = captum.attribute(
+            images, target=0, feature_mask=ops.segment(images, "grid", 6)[None], n_samples=5
+        )
+        assert torch.allclose(ours[0], theirs[0, 0], atol=1e-5)
+
+    def test_on_a_linear_model_one_order_is_exact(self, linear, streams):
+        images = pictures(height=12, width=12)
+        name = "shapley_sampling[n_permutations=1,n_segments=9,baseline=black]"
+        maps = explain(name, linear, images, streams)
+        cells = linear_parts(linear, images, 0).unfold(1, 4, 4).unfold(2, 4, 4).sum((3, 4))
+        assert torch.allclose(maps[:, ::4, ::4], cells, atol=1e-5)
+
+    def test_one_player_gets_everything(self, cnn, streams):
+        images = pictures()
+        name = "shapley_sampling[n_permutations=2,n_segments=1,baseline=black]"
+        maps = explain(name, cnn, images, streams)
+        total = cnn.logits(images) - cnn.logits(images * 0)
+        expected = total.gather(1, TARGETS[:, None]).view(3, 1, 1)
+        assert torch.allclose(maps, expected.expand_as(maps), atol=1e-5)
+
+    def test_orders_come_with_their_reverse(self, streams):
+        orders = METHODS.create("shapley_sampling[n_permutations=5]").value.orders(
+            7, streams.generator(0)
+        )
+        assert orders.shape == (5, 7)
+        assert torch.equal(orders[0].flip(0), orders[1])
+        assert torch.equal(orders[2].flip(0), orders[3])
+        assert (orders.sort(dim=1).values == torch.arange(7)).all()

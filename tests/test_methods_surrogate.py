@@ -1,15 +1,20 @@
 """LIME against its library, segmentations by name."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from nets import Linear, build, pictures
+from reference import perturbation_reference as twin
 from skimage.data import astronaut
 from skimage.transform import resize
+from xbench.methods.surrogate import shap_coalitions, solve_shap
 
 from xbench.classifier import Classifier
 from xbench.errors import ParameterError
 from xbench.operations import segments as ops
+from xbench.optional import seeded
 from xbench.registry import METHODS
 
 TARGETS = torch.tensor([0, 3, 1])
@@ -67,6 +72,19 @@ class TestSegments:
         painted = ops.paint(torch.tensor([[10.0, 20.0, 30.0]]), segments)
         assert painted.tolist() == [[[10.0, 10.0, 20.0], [30.0, 30.0, 20.0]]]
 
+    @pytest.mark.parametrize("how", ops.SEGMENTATIONS)
+    def test_never_more_than_asked_for(self, how, photo):
+        for most in (1, 3, 8, 20):
+            (count,) = ops.segment_counts(ops.segment(photo, how, most))
+            assert 1 <= count <= most
+
+    def test_the_smallest_segment_goes_to_the_neighbor_with_the_longest_border(self):
+        labels = np.array([[0, 0, 0, 0], [0, 1, 2, 2], [0, 1, 2, 2], [0, 0, 2, 2]])
+        expected = np.array([[0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]])
+        assert (ops._merge(labels, 2) == expected).all()
+        assert (ops._merge(labels, 3) == labels).all()
+        assert (ops._merge(labels, 1) == 0).all()
+
     def test_unknown_names_are_refused(self, photo):
         with pytest.raises(ParameterError, match="slic"):
             ops.segment(photo, "voronoi", 5)
@@ -93,6 +111,8 @@ CHEAP = {
     "lime_grid": "lime[n_samples=41,segmentation=grid,n_segments=9,baseline=black,output=logit]",
     "lime_lasso": "lime[n_samples=60,n_features=7,selection=lasso_path,baseline=blur]",
     "lime_quickshift": "lime[n_samples=20,segmentation=quickshift,baseline=mean]",
+    "kernelshap": "kernelshap[n_samples=60,n_segments=12]",
+    "kernelshap_grid": "kernelshap[n_samples=33,n_segments=9,segmentation=grid,baseline=black]",
 }
 
 
@@ -195,3 +215,98 @@ class TestLime:
     def test_wrong_parameters_are_refused(self, text):
         with pytest.raises(ParameterError):
             METHODS.create(f"lime[{text}]")
+
+
+class TestKernelShap:
+    @pytest.mark.parametrize("players", [2, 5, 8])
+    def test_all_coalitions_have_the_kernel_s_weights(self, players, streams):
+        rows, weights = shap_coalitions(players, 2**players + 3, streams.generator(0))
+        assert len(rows) == len(weights) == 2**players + 3
+        used = rows[weights > 0]
+        assert len(used) == len(used.unique(dim=0)) == 2**players - 2
+        for row, weight in zip(used, weights[weights > 0], strict=True):
+            size = int(row.sum())
+            subsets = len(list(itertools.combinations(range(players), size)))
+            kernel = (players - 1) / (subsets * size * (players - size))
+            assert float(weight) == pytest.approx(kernel)
+
+    @pytest.mark.parametrize("players", [10, 50])
+    def test_drawn_coalitions_come_with_their_complement_and_keep_the_mass(self, players, streams):
+        rows, weights = shap_coalitions(players, 301, streams.generator(0))
+        assert not rows[0].any()
+        assert rows[1].all()
+        assert len(rows) == 301
+        used = weights > 0
+        sizes = rows[used].sum(1).double()
+        assert float((sizes * weights[used]).sum() / weights[used].sum()) == pytest.approx(
+            players / 2
+        )
+        mass = sum((players - 1) / (k * (players - k)) for k in range(1, players))
+        assert float(weights.sum()) == pytest.approx(mass)
+        singles = rows[rows.sum(1) == 1]
+        assert (len(singles.unique(dim=0)) == players) == (players == 10)
+
+    def test_all_coalitions_give_the_exact_values(self, streams):
+        generator = torch.Generator().manual_seed(3)
+        worth = torch.rand(256, generator=generator).double().numpy()
+
+        def value(chosen):
+            return worth[sum(1 << i for i in chosen)]
+
+        rows, weights = shap_coalitions(8, 256, streams.generator(0))
+        values = torch.tensor([value(np.flatnonzero(row.numpy())) for row in rows])
+        found = solve_shap(rows, weights, values)
+        assert np.allclose(found.numpy(), twin.shapley(value, 8), atol=1e-9)
+
+    def test_few_coalitions_come_close(self, streams):
+        generator = torch.Generator().manual_seed(3)
+        linear, noise = (
+            torch.randn(12, generator=generator),
+            torch.randn(12, 12, generator=generator),
+        )
+
+        def value(row):
+            z = row.double()
+            return float(z @ linear.double() + 0.1 * z @ noise.double() @ z)
+
+        rows, weights = shap_coalitions(12, 400, streams.generator(0))
+        values = torch.tensor([value(row) for row in rows], dtype=torch.float64)
+        found = solve_shap(rows, weights, values)
+        half = (noise + noise.T).double() / 2  # quadratic games are solved exactly by pairs
+        exact = linear.double() + 0.1 * half.sum(1)
+        assert torch.allclose(found, exact, atol=1e-6)
+        assert float(found.sum()) == pytest.approx(float(values[1] - values[0]))
+
+    def test_linear_model_is_exact_with_few_samples(self, streams):
+        model = Classifier(build(Linear), batch_size=64)
+        images = pictures(height=12, width=12)
+        name = "kernelshap[n_samples=40,segmentation=grid,n_segments=9,baseline=black]"
+        maps = explain(name, model, images, streams)
+        parts = (model.module.head.weight[TARGETS].view(images.shape) * images).sum(1)
+        cells = parts.unfold(1, 4, 4).unfold(2, 4, 4).sum((3, 4))
+        assert torch.allclose(maps[:, ::4, ::4], cells, atol=1e-4)
+
+    def test_agrees_with_captum(self, cnn, streams):
+        attr = pytest.importorskip("captum.attr")
+        images = pictures()[:1]
+        ours = explain(
+            "kernelshap[n_samples=64,segmentation=grid,n_segments=6,baseline=black]",
+            cnn,
+            images,
+            streams.select([0]),
+            TARGETS[:1],
+        )
+        with seeded(0):
+            theirs = attr.KernelShap(cnn.network).attribute(
+                images,
+                target=0,
+                n_samples=6000,
+                perturbations_per_eval=64,
+                feature_mask=ops.segment(images, "grid", 6)[None],
+            )
+        assert np.corrcoef(ours.flatten(), theirs[0, 0].flatten())[0, 1] > 0.999
+
+    @pytest.mark.parametrize("text", ["n_samples=3", "segmentation=x", "baseline=x", "output=x"])
+    def test_wrong_parameters_are_refused(self, text):
+        with pytest.raises(ParameterError):
+            METHODS.create(f"kernelshap[{text}]")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from xbench.cost import Cost, evaluate
-from xbench.errors import InvalidMapError
+from xbench.errors import InvalidMapError, UnsupportedError
 from xbench.streams import Streams
 
 if TYPE_CHECKING:
@@ -143,6 +143,10 @@ class Method(ABC):
         """Model calls an image, from the card's formulas; `facts` gives height, width, classes."""
         return _cost(self, self.card.forwards, self.card.backwards, self.card.tails, facts)
 
+    def settings(self) -> dict[str, object]:
+        """Every hyper-parameter by name, as they are exported beside the maps."""
+        return _parameters(self)
+
 
 @runtime_checkable
 class Complete(Protocol):
@@ -165,6 +169,31 @@ class Complete(Protocol):
             float64 (N,), at least 0; NaN where the difference is 0 or the reading of the map
             (magnitudes) does not keep the promise. Costs forward passes of its own.
         """
+
+
+@dataclass(frozen=True)
+class TruthMethod(Method):
+    """A control that is made from the truth itself; its card needs "truth".
+
+    The runner, who alone has the truth, calls `from_truth` where it calls `explain` of others.
+    """
+
+    @abstractmethod
+    def from_truth(self, truth: Tensor) -> Tensor:
+        """Maps float32 (N, H, W) of masks bool (N, H, W)."""
+
+    def explain(
+        self, model: "Classifier", images: Tensor, targets: Tensor, *, streams: Streams
+    ) -> Tensor:
+        """Refuses: a method that looks at images and model knows no truth.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        raise UnsupportedError(
+            f"The map of '{self.card.name}' is the truth itself; it exists only for data that "
+            "brings masks of what counts."
+        )
 
 
 @dataclass(frozen=True)

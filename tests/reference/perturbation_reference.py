@@ -1,5 +1,6 @@
 """Perturbation methods as the papers write them: plain loops, one image, numpy."""
 
+import itertools
 import math
 
 import numpy as np
@@ -59,3 +60,21 @@ def occlusion(score, image, fill, window, stride):
             cover[y : y + window, x : x + window] += 1
     assert cover.min() >= 1
     return total / cover
+
+
+def shapley(value, players):
+    """Shapley 1953: sum over S without i of |S|! (n - |S| - 1)! / n! (v(S + i) - v(S))."""
+    phi = np.zeros(players)
+    known = {
+        chosen: value(frozenset(chosen))
+        for size in range(players + 1)
+        for chosen in itertools.combinations(range(players), size)
+    }
+    for i in range(players):
+        others = [j for j in range(players) if j != i]
+        for size in range(players):
+            factor = math.factorial(size) * math.factorial(players - size - 1)
+            for chosen in itertools.combinations(others, size):
+                gain = known[tuple(sorted((*chosen, i)))] - known[chosen]
+                phi[i] += factor / math.factorial(players) * gain
+    return phi

@@ -63,8 +63,9 @@ def segment(images: Tensor, how: str = "slic", n_segments: int = 50) -> Tensor:
         images: float32 (N, C, H, W) in [0, 1].
         how: "slic" (Achanta 2012), "grid" (cells as equal as can be), "quickshift" (Vedaldi 2008,
             with the settings of LIME's authors) or "felzenszwalb" (2004).
-        n_segments: how many are asked for; slic gives about as many, the grid has
-            round(sqrt(n_segments)) rows and columns, the other two find their own number.
+        n_segments: never more than so many. slic aims at the number, the grid has
+            floor(sqrt(n_segments)) rows, the other two find their own number; where it is above,
+            the smallest segments are merged into the neighbor with the longest common border.
 
     Returns:
         int64 (N, H, W) on the images' device; image i has `segments[i].max() + 1` segments.
@@ -131,12 +132,39 @@ def _compute(pixels: np.ndarray, how: str, n_segments: int) -> np.ndarray:
     else:
         least = max(1, color.shape[0] * color.shape[1] // 1000)
         raw = _segmentation.felzenszwalb(color, scale=100, sigma=0.5, min_size=least)
-    return np.unique(raw, return_inverse=True)[1].reshape(raw.shape)
+    labels = np.unique(raw, return_inverse=True)[1].reshape(raw.shape)
+    return _merge(labels, n_segments)
+
+
+def _merge(labels: np.ndarray, most: int) -> np.ndarray:
+    """Merge the smallest segment into its closest neighbor until there are at most `most`."""
+    count = int(labels.max()) + 1
+    if count <= most:
+        return labels
+    border = np.zeros((count, count), dtype=np.int64)
+    for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
+        np.add.at(border, (one.ravel(), other.ravel()), 1)
+    border = border + border.T
+    np.fill_diagonal(border, 0)
+    area = np.bincount(labels.ravel(), minlength=count).astype(np.float64)
+    owner = np.arange(count)
+    for _ in range(count - most):
+        small = int(area.argmin())
+        into = int(border[small].argmax())
+        owner[owner == small] = into
+        area[into] += area[small]
+        area[small] = np.inf
+        border[into] += border[small]
+        border[:, into] += border[:, small]
+        border[small] = border[:, small] = 0
+        border[into, into] = 0
+    return np.unique(owner[labels], return_inverse=True)[1].reshape(labels.shape)
 
 
 def _grid(height: int, width: int, n_segments: int) -> np.ndarray:
-    side = max(1, round(math.sqrt(n_segments)))
-    rows, columns = min(side, height), min(side, width)
+    """floor(sqrt(n)) rows of as many columns as fit: 7 x 7 for 49 and 50, 2 x 4 for 8."""
+    side = math.isqrt(n_segments)
+    rows, columns = min(side, height), min(n_segments // side, width)
     y = np.arange(height) * rows // height
     x = np.arange(width) * columns // width
     return (y[:, None] * columns + x[None, :]).astype(np.int64)

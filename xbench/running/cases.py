@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from xbench.classifier import Classifier
-from xbench.contracts import Explain, Method, check_maps
+from xbench.contracts import Explain, Method, TruthMethod, check_maps
 from xbench.streams import Streams
 
 
@@ -17,6 +17,7 @@ class _Bound:
     images: Tensor
     targets: Tensor
     streams: Streams
+    truth: Tensor | None
 
     def __call__(
         self,
@@ -28,6 +29,9 @@ class _Bound:
         call: str = "",
     ) -> Tensor:
         rows = torch.arange(len(self.streams)) if rows is None else rows
+        if isinstance(self.method, TruthMethod) and self.truth is not None:
+            maps = self.method.from_truth(self.truth[rows.to(self.truth.device)])
+            return check_maps(maps, images, "the method")
         chosen = self.targets[rows.to(self.targets.device)] if targets is None else targets
         maps = self.method.explain(
             model or self.model,
@@ -39,7 +43,12 @@ class _Bound:
 
 
 def bind(
-    method: Method, model: Classifier, images: Tensor, targets: Tensor, streams: Streams
+    method: Method,
+    model: Classifier,
+    images: Tensor,
+    targets: Tensor,
+    streams: Streams,
+    truth: Tensor | None = None,
 ) -> Explain:
     """The method's bound explanation, see `xbench.contracts.Explain`.
 
@@ -49,5 +58,6 @@ def bind(
         images: (N, C, H, W) of the case.
         targets: int64 (N,).
         streams: scoped to the method, one stream an image.
+        truth: bool (N, H, W), for controls made from it.
     """
-    return _Bound(method, model, images, targets, streams)
+    return _Bound(method, model, images, targets, streams, truth)

@@ -166,7 +166,8 @@ def _refusal(method: Method, grid: Grid, batch: Batch) -> str | None:
 
 
 def _bound(method: Method, grid: Grid, batch: Batch, scope: str = "") -> Callable[..., Tensor]:
-    return bind(method, grid.model, batch.images, batch.targets, batch.streams.scoped(scope))
+    streams = batch.streams.scoped(scope)
+    return bind(method, grid.model, batch.images, batch.targets, streams, batch.truth)
 
 
 def _attempt(
