@@ -7,8 +7,16 @@ import torch
 from torch import Tensor
 
 from xbench.contracts import Case, Scores
+from xbench.errors import ParameterError
 from xbench.operations.curves import removal_logits
-from xbench.operations.imputers import Imputer, imputed_logits, make_imputer, mean_color
+from xbench.operations.imputers import (
+    NOISY,
+    Imputer,
+    check_imputer,
+    imputed_logits,
+    make_imputer,
+    mean_color,
+)
 from xbench.streams import Streams
 
 
@@ -47,6 +55,18 @@ class Outputs:
         )
 
 
+def check_curve(steps: int, *imputers: str) -> None:
+    """Refuse parameters that make no curve.
+
+    Raises:
+        ParameterError: fewer than two steps, or an unknown imputer.
+    """
+    if steps < 2:
+        raise ParameterError(f"A curve takes at least 2 steps, not {steps}.")
+    for imputer in imputers:
+        check_imputer(imputer)
+
+
 def targets_key(case: Case) -> tuple[int, ...]:
     """The classes asked for, as part of a bank key."""
     return tuple(case.targets.tolist())
@@ -62,14 +82,21 @@ def clean_outputs(case: Case) -> Outputs:
     return found
 
 
-def imputer_of(case: Case, name: str, streams: Streams) -> Imputer:
+def draw_of(name: str, streams: Streams, draw: int = 0) -> tuple[str, int, int]:
+    """An imputer and its noise as part of a bank key; imputers without noise have one draw."""
+    return (name, streams.repetition, draw) if name in NOISY else (name, 0, 0)
+
+
+def imputer_of(case: Case, name: str, streams: Streams, draw: int = 0) -> Imputer:
     """The imputer on these images, made once for all methods; the same noise for all."""
+    key = draw_of(name, streams, draw)
 
     def compute() -> Imputer:
         mean = mean_color(case.model, case.images.shape[1])
-        return make_imputer(name, case.images, mean=mean, streams=streams.shared())
+        scope = "shared" if key[2] == 0 else f"shared {key[2]}"
+        return make_imputer(name, case.images, mean=mean, streams=streams.shared().scoped(scope))
 
-    found: Imputer = case.bank.get(("imputer", name), compute)
+    found: Imputer = case.bank.get(("imputer", key), compute)
     return found
 
 
@@ -84,11 +111,14 @@ def removed_outputs(case: Case, name: str, streams: Streams) -> Outputs:
         )
         return Outputs.of(logits[:, None], case.targets)
 
-    found: Outputs = case.bank.get(("outputs", "removed", name, targets_key(case)), compute)
+    key = ("outputs", "removed", draw_of(name, streams), targets_key(case))
+    found: Outputs = case.bank.get(key, compute)
     return found
 
 
-def outputs_at(case: Case, ranks: Tensor, counts: Tensor, name: str, streams: Streams) -> Outputs:
+def outputs_at(
+    case: Case, ranks: Tensor, counts: Tensor, name: str, streams: Streams, draw: int = 0
+) -> Outputs:
     """With the lowest ranks removed, at each of the K counts; K forwards an image.
 
     The same curve asked for by another metric is not computed again.
@@ -99,13 +129,15 @@ def outputs_at(case: Case, ranks: Tensor, counts: Tensor, name: str, streams: St
         counts: int64 (K,) or (N, K).
         name: the imputer.
         streams: of the metric.
+        draw: which draw of the imputer's noise.
     """
 
     def compute() -> Outputs:
-        imputer = imputer_of(case, name, streams)
+        imputer = imputer_of(case, name, streams, draw)
         return Outputs.of(removal_logits(case.model, imputer, ranks, counts), case.targets)
 
-    key = ("outputs", "curve", name, targets_key(case), digest(ranks), digest(counts))
+    what = draw_of(name, streams, draw)
+    key = ("outputs", "curve", what, targets_key(case), digest(ranks), digest(counts))
     found: Outputs = case.bank.get(key, compute)
     return found
 

@@ -6,28 +6,14 @@ from typing import ClassVar
 from torch import Tensor
 
 from xbench.contracts import Case, Metric, MetricCard, Scores
-from xbench.errors import ParameterError
 from xbench.operations.curves import area, rescaled, step_counts, tie_share
-from xbench.operations.imputers import check_imputer
 from xbench.operations.ranks import order_ranks
 from xbench.registry import METRICS
 from xbench.streams import Streams
 
-from ._removal import Outputs, blank_where, curve_outputs, sound_maps
+from ._removal import Outputs, blank_where, check_curve, curve_outputs, sound_maps
 
 _PAPER = "Petsiuk et al., RISE, BMVC 2018"
-
-
-def check_curve(steps: int, *imputers: str) -> None:
-    """Refuse parameters that make no curve.
-
-    Raises:
-        ParameterError: fewer than two steps, or an unknown imputer.
-    """
-    if steps < 2:
-        raise ParameterError(f"A curve takes at least 2 steps, not {steps}.")
-    for imputer in imputers:
-        check_imputer(imputer)
 
 
 def pixel_order(maps: Tensor, streams: Streams) -> Tensor:

@@ -44,15 +44,6 @@ def model_function(model: Classifier):
     return f
 
 
-def order_of(attribution: Tensor) -> list[tuple[int, int]]:
-    """Pixels from most to least relevant; values must be distinct."""
-    width = attribution.shape[1]
-    flat = attribution.flatten().tolist()
-    assert len(set(flat)) == len(flat)
-    ranked = sorted(range(len(flat)), key=lambda p: -flat[p])
-    return [(p // width, p % width) for p in ranked]
-
-
 class Evidence(nn.Module):
     """Logit of class 1 is relu(sum of evidence over known pixels - threshold); class 0 is 0."""
 

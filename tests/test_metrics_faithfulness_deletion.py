@@ -4,7 +4,7 @@ import nets
 import numpy as np
 import pytest
 import torch
-from faithfulness_tools import case_of, model_function, order_of, planted
+from faithfulness_tools import case_of, model_function, planted
 from reference import faithfulness_reference as slow
 
 from xbench.errors import ParameterError
@@ -33,7 +33,7 @@ def test_agrees_with_the_slow_twin(shape, name):
             model_function(case.model),
             case.images[i].double().numpy(),
             int(case.targets[i]),
-            order_of(case.maps[i]),
+            case.maps[i].numpy(),
             fills[i].double().numpy(),
             7,
         )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 STATIC = ("black", "white", "gray", "mean", "blur", "blur_rise", "uniform", "gaussian")
 SOLVED = ("neighborhood", "noisy_linear", "harmonic", "inpaint")
 IMPUTERS = (*STATIC, *SOLVED)
+NOISY = ("uniform", "gaussian", "noisy_linear")
 ROAD_NOISE = 0.01
 
 Solve = Callable[[Tensor, Tensor], Tensor]
