@@ -214,6 +214,8 @@ class Case:
         method: the method that made the maps, None for maps from outside.
         bank: work that does not depend on the map, shared by all methods on these images.
         extras: further masks of the dataset by name (distractors, watermark), bool (N, H, W).
+        pool: confident images of the run with the class that each is taken for, from which mosaics
+            take partners; the same for every batch, or None. See `xbench.operations.mosaics`.
     """
 
     model: "Classifier"
@@ -229,6 +231,7 @@ class Case:
     method: Method | None = None
     bank: "Bank" = field(default_factory=lambda: Bank())
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    pool: "Samples | None" = None
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
