@@ -134,16 +134,7 @@ def last_spatial(module: nn.Module, traced: Trace) -> Layer | None:
     same tensor the outermost one that ran once.
     """
     kinds = dict(module.named_modules())
-    pooled = {
-        traced.outputs[layer.name]
-        for layer in traced.layers
-        if isinstance(kinds[layer.name], _POOLS)
-    }
-    spatial = [
-        layer
-        for layer in traced.layers
-        if layer.grid not in ((0, 0), (1, 1)) and traced.outputs[layer.name] not in pooled
-    ]
+    spatial = _unpooled(kinds, traced)
     if not spatial:
         return None
     last = max(spatial, key=lambda layer: layer.order)
@@ -155,6 +146,50 @@ def last_spatial(module: nn.Module, traced: Trace) -> Layer | None:
         if traced.outputs[layer.name] == traced.outputs[last.name] and layer.calls == 1
     ]
     return min(same, key=lambda layer: layer.name.count(".")) if same else last
+
+
+def stages(module: nn.Module, traced: Trace) -> list[Layer]:
+    """The last feature maps of each resolution, from fine to coarse.
+
+    Outputs inside a block that changes the resolution are left out, since the block may carry
+    others around them.
+    """
+    kinds = dict(module.named_modules())
+    grids = {layer.name: layer.grid for layer in traced.layers}
+    found: dict[tuple[int, int], Layer] = {}
+    for layer in sorted(_unpooled(kinds, traced), key=lambda layer: layer.order):
+        if layer.calls == 1 and not _inside_another_grid(layer, kinds, grids):
+            found[layer.grid] = layer
+    last = last_spatial(module, traced)
+    if last is not None:
+        found[last.grid] = last
+    return sorted(found.values(), key=lambda layer: layer.order)
+
+
+def _unpooled(kinds: dict[str, nn.Module], traced: Trace) -> list[Layer]:
+    """Layers whose output has places and was not made by pooling."""
+    pooled = {
+        traced.outputs[layer.name]
+        for layer in traced.layers
+        if isinstance(kinds[layer.name], _POOLS)
+    }
+    return [
+        layer
+        for layer in traced.layers
+        if layer.grid not in ((0, 0), (1, 1)) and traced.outputs[layer.name] not in pooled
+    ]
+
+
+def _inside_another_grid(
+    layer: Layer, kinds: dict[str, nn.Module], grids: dict[str, tuple[int, int]]
+) -> bool:
+    parts = layer.name.split(".")
+    outer = [".".join(parts[:end]) for end in range(1, len(parts))]
+    return any(
+        type(kinds[name]) is not nn.Sequential
+        and grids.get(name, (0, 0)) not in ((0, 0), layer.grid)
+        for name in outer
+    )
 
 
 def _last_tokens(kinds: dict[str, nn.Module], traced: Trace, leaf: Layer) -> Layer:
