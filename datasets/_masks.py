@@ -1,6 +1,7 @@
 """Masks: read from files, drawn from boxes, brought to the classifier's input with their image."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,20 +42,21 @@ def fit_mask(
     return torch.from_numpy(np.array(fit(picture, geometry, mask=True)) > 127)
 
 
-def read_mask(data: bytes) -> NDArray[np.integer[Any]]:
+def read_mask(path: Path) -> NDArray[np.int64]:
     """A mask file's values (H, W): palette or grey indices as stored, never mapped to colors.
 
     Raises:
-        DataError: no such image, or one with several channels that differ.
+        DataError: no such image, or one with several channels that differ; the message is a reason.
     """
-    image = open_image(data)
     try:
-        values = np.array(image)
+        values = np.array(open_image(path.read_bytes()))
+    except OSError as error:
+        raise DataError(f"its mask {path.name}: {error.strerror or reason_of(error)}") from error
     except Exception as error:
-        raise DataError(f"its mask: {reason_of(error)}") from error
+        raise DataError(f"its mask {path.name}: {reason_of(error)}") from error
     if values.ndim == 3:
         if (values[..., :3] != values[..., :1]).any():
-            raise DataError("its mask is a color image; masks have one value a pixel")
+            raise DataError(f"its mask {path.name} is in color; masks have one value a pixel")
         values = values[..., 0]
     return values.astype(np.int64)
 
