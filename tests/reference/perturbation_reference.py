@@ -78,3 +78,38 @@ def shapley(value, players):
                 gain = known[tuple(sorted((*chosen, i)))] - known[chosen]
                 phi[i] += factor / math.factorial(players) * gain
     return phi
+
+
+def sobol_total(score, first, second):
+    """Jansen 1999 as used by Fel 2021: 1/(2N) sum (f(A) - f(C_i))^2 / V."""
+    n, d = first.shape
+    whole = [score(row) for row in first]
+    mean = sum(whole) / n
+    variance = sum((value - mean) ** 2 for value in whole) / (n - 1)
+    index = np.zeros(d)
+    for i in range(d):
+        for j in range(n):
+            mixed = first[j].copy()
+            mixed[i] = second[j, i]
+            index[i] += (whole[j] - score(mixed)) ** 2 / (2 * n * variance)
+    return index
+
+
+def hsic(masks, scores):
+    """Gretton 2005: tr(K H L H) / n^2, K the binary kernel, L Gaussian of median width."""
+    n, d = masks.shape
+    distances = [abs(scores[i] - scores[j]) for i in range(n) for j in range(i)]
+    width = sorted(distances)[(len(distances) - 1) // 2]
+    out = np.zeros(d)
+    centering = np.eye(n) - np.ones((n, n)) / n
+    gauss = np.zeros((n, n))
+    for i in range(n):
+        for j in range(n):
+            gauss[i, j] = math.exp(-((scores[i] - scores[j]) ** 2) / (2 * width**2))
+    for cell in range(d):
+        kernel = np.zeros((n, n))
+        for i in range(n):
+            for j in range(n):
+                kernel[i, j] = 0.5 - (masks[i, cell] - masks[j, cell]) ** 2
+        out[cell] = np.trace(kernel @ centering @ gauss @ centering) / n**2
+    return out
