@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from xbench.contracts import Case
+from xbench.errors import ParameterError
 from xbench.streams import Streams
 
 
@@ -56,3 +57,23 @@ def nanmax(values: Tensor) -> Tensor:
 def nanmean(values: Tensor) -> Tensor:
     """Mean of each row over the entries that are numbers, NaN where there are none, (N,)."""
     return values.flatten(1).nanmean(dim=1)
+
+
+def check_count(name: str, value: int) -> None:
+    """Refuse a number of draws below one.
+
+    Raises:
+        ParameterError: it is.
+    """
+    if value < 1:
+        raise ParameterError(f"{name} must be at least 1.")
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuse a share that is not between 0 and 1.
+
+    Raises:
+        ParameterError: it is not.
+    """
+    if not 0 < value < 1:
+        raise ParameterError(f"{name} is a share of the pixels, between 0 and 1.")

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from xbench.classifier import Classifier
 from xbench.classifier.randomize import HOWS, ORDERS, RandomizedNetwork, stages
 from xbench.contracts import Case, Metric, MetricCard, Scores
 from xbench.errors import ParameterError
@@ -14,6 +15,7 @@ from xbench.operations.similarity import map_ssim
 from xbench.registry import METRICS
 from xbench.streams import Streams
 
+from ._inputs import noise
 from ._similarity import SIMILARITIES, similarity
 
 
@@ -42,12 +44,17 @@ class CascadingRandomization(Metric):
         order: "top_down" from the logits, "bottom_up" from the input, "independent" layers.
         similarity: what the value is made of: "spearman", "abs_spearman", "ssim", "hog" or
             "top_k" (intersection over union of the top 10 %).
+        smooth: how many noisy copies each map is averaged over, before and after, against
+            shattered gradients (Hedström et al. 2024, sMPRT); 0 for the map of the image itself.
+        stdev: the noise of those copies, as a share of the image's own range.
     """
 
     depths: int = 6
     how: str = "permutation"
     order: str = "top_down"
     similarity: str = "spearman"
+    smooth: int = 0
+    stdev: float = 0.1
 
     card: ClassVar[MetricCard] = MetricCard(
         name="cascading_randomization",
@@ -62,7 +69,7 @@ class CascadingRandomization(Metric):
         range=(-1.0, 1.0),
         needs=("model", "explain"),
         forwards="1 + min(depths, layers)",
-        explains="min(depths, layers)",
+        explains="min(depths, layers) if smooth == 0 else smooth * (1 + min(depths, layers))",
         invariances=("monotone", "scale", "shift"),
         chance="0",
         default=True,
@@ -73,6 +80,8 @@ class CascadingRandomization(Metric):
         """Refuse parameters that mean nothing."""
         if self.depths < 2:
             raise ParameterError("depths must be at least 2: the logits layer and the network.")
+        if self.smooth < 0 or self.stdev <= 0:
+            raise ParameterError("smooth must not be negative, and stdev must be positive.")
         for name, value, known in (
             ("how", self.how, HOWS),
             ("order", self.order, ORDERS),
@@ -85,21 +94,19 @@ class CascadingRandomization(Metric):
         """Mean similarity along the cascade, see the class; lower is better."""
         random = randomized_network(case, self.how, streams)
         chosen = stages(len(random.layers), self.depths, self.order)
-        own_ranks, own_abs = average_ranks(case.maps.flatten(1)), _abs_ranks(case.maps)
+        own = self._maps(case, None, "trained weights", streams)
+        own_ranks, own_abs = average_ranks(own.flatten(1)), _abs_ranks(own)
         series: dict[str, list[Tensor]] = {"spearman": [], "abs_spearman": [], "ssim": []}
         if self.similarity not in series:
             series[self.similarity] = []
         for stage, layers in enumerate(chosen):
-            maps = case.explain(
-                case.images,
-                model=random.at(layers),
-                call=f"random weights {self.how} {sorted(layers)}",
-            )
+            call = f"random weights {self.how} {sorted(layers)}"
+            maps = self._maps(case, random.at(layers), call, streams)
             series["spearman"].append(pearson(own_ranks, average_ranks(maps.flatten(1))))
             series["abs_spearman"].append(pearson(own_abs, _abs_ranks(maps)))
-            series["ssim"].append(map_ssim(case.maps, maps))
+            series["ssim"].append(map_ssim(own, maps))
             if len(series) > 3:
-                found = similarity(self.similarity, case.maps, maps, streams, stage)
+                found = similarity(self.similarity, own, maps, streams, stage)
                 series[self.similarity].append(found)
         curves = {name: torch.stack(values, dim=1) for name, values in series.items()}
         judged = curves[self.similarity]
@@ -110,6 +117,18 @@ class CascadingRandomization(Metric):
             details=self._details(curves),
             reason="The map is constant, or constant under all random weights.",
         )
+
+    def _maps(self, case: Case, model: Classifier | None, call: str, streams: Streams) -> Tensor:
+        """Maps under a model (None: the trained one), averaged over noisy copies if so asked."""
+        if self.smooth == 0:
+            return case.maps if model is None else case.explain(case.images, model=model, call=call)
+        flat = case.images.flatten(1)
+        sigma = self.stdev * (flat.amax(dim=1) - flat.amin(dim=1)).view(-1, 1, 1, 1)
+        total = torch.zeros_like(case.maps, dtype=torch.float64)
+        for draw in range(self.smooth):
+            images = case.images + sigma * noise(case, "normal", draw, streams)
+            total += case.explain(images, model=model, call=f"{call} {draw}")
+        return (total / self.smooth).float()
 
     def _details(self, curves: dict[str, Tensor]) -> dict[str, Tensor]:
         judged = curves[self.similarity]
@@ -146,6 +165,18 @@ METRICS.preset(
         "gate": "",
     },
     order="independent",
+)
+METRICS.preset(
+    "smooth_randomization",
+    CascadingRandomization,
+    card={
+        "summary": "cascading randomization of maps averaged over noisy copies (sMPRT)",
+        "paper": "Hedström et al. 2024, A Fresh Look at Sanity Checks for Saliency Maps",
+        "invariances": ("scale", "shift"),
+        "default": False,
+        "gate": "",
+    },
+    smooth=50,
 )
 
 

@@ -6,6 +6,7 @@ from call to call are not spared. A constant map is perfectly stable: never read
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -13,36 +14,36 @@ from torch import Tensor
 
 from xbench.contracts import Case, Metric, MetricCard, Scores
 from xbench.errors import ParameterError
-from xbench.operations.ranks import average_ranks, pearson
-from xbench.operations.similarity import top_overlap
 from xbench.registry import METRICS
 from xbench.streams import Streams
 
-from ._inputs import keeps_prediction, nanmax, nanmean, noise
-
-LEVELS = (0.01, 0.02, 0.05, 0.10)
+from ._inputs import check_count, check_share, keeps_prediction, nanmax, nanmean, noise
+from ._stability import Perturbation, stability
 
 
 @METRICS.register
 @dataclass(frozen=True)
 class NoiseStability(Metric):
-    """Agreement of the maps of x and x + N(0, sigma^2), sigma 1, 2, 5 and 10 % of the pixel range.
+    """Agreement of the maps of x and of x + N(0, sigma^2) under noise of rising strength.
 
-    The value is the mean over the levels and draws of the signed Spearman correlation; the curves
-    `spearman` and `iou` (intersection over union of the top share) have one point a level. The
-    same standard normal draw is scaled to every level. Noisy pixels are not clipped.
+    sigma is 10, 20, 50 and 100 % of `strongest`. The value is the mean over levels and draws of
+    the signed Spearman correlation; the curves `spearman` and `iou` (intersection over union of
+    the top share) have one point a level. The same standard normal draw is scaled to every level.
+    Noisy pixels are not clipped.
 
     Attributes:
+        strongest: largest sigma, as a share of the pixel range.
         draws: noise draws a level.
         top: share of pixels whose overlap is measured; chance is top / (2 - top).
     """
 
+    strongest: float = 0.1
     draws: int = 1
     top: float = 0.1
 
     card: ClassVar[MetricCard] = MetricCard(
         name="noise_stability",
-        summary="signed Spearman of the maps of an image and of its noisy copies",
+        summary="signed Spearman of the maps of an image and of copies with 1 to 10 % noise",
         paper="Alvarez-Melis & Jaakkola 2018, On the Robustness of Interpretability Methods",
         limitations="A prior that ignores the image is perfectly stable.",
         property="robustness",
@@ -58,37 +59,39 @@ class NoiseStability(Metric):
 
     def __post_init__(self) -> None:
         """Refuse parameters that mean nothing."""
-        if self.draws < 1:
-            raise ParameterError("draws must be at least 1.")
-        if not 0 < self.top < 1:
-            raise ParameterError("top is a share of the pixels, between 0 and 1.")
+        check_count("draws", self.draws)
+        check_share("top", self.top)
+        if self.strongest <= 0:
+            raise ParameterError("strongest must be positive.")
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The standard deviations, shares of the pixel range."""
+        return tuple(self.strongest * share for share in (0.1, 0.2, 0.5, 1.0))
 
     def score(self, case: Case, *, streams: Streams) -> Scores:
         """Mean signed Spearman over levels and draws; higher is better."""
-        own = average_ranks(case.maps.flatten(1))
-        ranks, overlaps, kept = [], [], []
-        for level in LEVELS:
-            for draw in range(self.draws):
-                images = case.images + level * noise(case, "normal", draw, streams)
-                maps = case.explain(images, call=f"noise {level} {draw}")
-                ranks.append(pearson(own, average_ranks(maps.flatten(1))))
-                overlaps.append(top_overlap(case.maps, maps, self.top, streams, str(level), draw))
-                key = ("noise", streams.seed, streams.repetition, level, draw)
-                kept.append(keeps_prediction(case, key, images))
-        shape = (len(case), len(LEVELS), self.draws)
-        spearman = torch.stack(ranks, dim=1).view(shape)
-        overlap = torch.stack(overlaps, dim=1).view(shape)
-        same = torch.stack(kept, dim=1).view(shape)
-        return Scores.of(
-            nanmean(spearman),
-            curves={"spearman": spearman.nanmean(dim=2), "iou": overlap.nanmean(dim=2)},
-            details={
-                "iou": nanmean(overlap),
-                "same_prediction": nanmean(spearman.masked_fill(~same, torch.nan)),
-                "kept": same.double().flatten(1).mean(dim=1),
-            },
-            reason="The map is constant, or constant for all noisy copies.",
-        )
+        copies = [
+            Perturbation(f"noise {level} {draw}", partial(_noisy, case, level, draw, streams))
+            for level in self.levels
+            for draw in range(self.draws)
+        ]
+        return stability(case, copies, len(self.levels), self.top, streams)
+
+
+METRICS.preset(
+    "rising_noise_stability",
+    NoiseStability,
+    card={
+        "summary": "signed Spearman of the maps of an image and of copies with 4 to 40 % noise",
+        "default": False,
+    },
+    strongest=0.4,
+)
+
+
+def _noisy(case: Case, level: float, draw: int, streams: Streams) -> Tensor:
+    return case.images + level * noise(case, "normal", draw, streams)
 
 
 @METRICS.register
@@ -129,8 +132,7 @@ class Sensitivity(Metric):
 
     def __post_init__(self) -> None:
         """Refuse parameters that mean nothing."""
-        if self.draws < 1:
-            raise ParameterError("draws must be at least 1.")
+        check_count("draws", self.draws)
         if self.radius <= 0:
             raise ParameterError("radius must be positive.")
         if self.statistic not in ("max", "mean"):

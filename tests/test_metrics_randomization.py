@@ -5,6 +5,7 @@ import pytest
 import torch
 from explainers import Gradient, Noise, OfImage, Wrapped, case_of, part, streams_of
 from reference import randomization_reference as reference
+from xbench.metrics.randomization import CascadingRandomization
 
 from xbench.classifier import Classifier
 from xbench.classifier.randomize import (
@@ -15,7 +16,6 @@ from xbench.classifier.randomize import (
     weights_in_order,
 )
 from xbench.errors import ParameterError
-from xbench.metrics.randomization import CascadingRandomization
 from xbench.registry import METRICS
 from xbench.streams import Streams, seed_of
 
@@ -121,7 +121,7 @@ def test_agrees_with_the_transcription(channels, height, width):
     images = nets.pictures(3, channels, height, width)
     case = case_of(Gradient(), model, images)
     found = score(case)
-    cascade = [sum(PARAMETERS[i:], []) for i in (2, 1, 0)]
+    cascade = [[name for layer in PARAMETERS[i:] for name in layer] for i in (2, 1, 0)]
     for row in range(3):
         expected = reference.cascade(
             model.module,
@@ -260,3 +260,39 @@ def test_draws_depend_on_seed_and_repetition():
 def test_wrong_parameters_are_refused(wrong):
     with pytest.raises(ParameterError, match=next(iter(wrong))):
         CascadingRandomization(**wrong)
+
+
+def parameter_seed(name):
+    return seed_of(0, "shared", 0, "randomize", "permutation", name)
+
+
+def test_smooth_variant_agrees_with_the_transcription():
+    model = small()
+    images = nets.pictures(2, 3, 12, 11)
+    case = case_of(Gradient(), model, images)
+    found = score(case, smooth=3, depths=2)
+    noise = [Streams(0, case.image_ids, "shared").normal((3, 12, 11), "noise", i) for i in range(3)]
+    full = reference.with_random_weights(
+        model.module, [name for layer in PARAMETERS for name in layer], parameter_seed
+    )
+    for row in range(2):
+        image, target = images[row], int(case.targets[row])
+        spread_of = image.max() - image.min()
+        noises = [0.1 * spread_of * n[row] for n in noise]
+        expected = reference.rank_correlation(
+            reference.smoothed(model.module, image, target, noises).float(),
+            reference.smoothed(full, image, target, noises).float(),
+        )
+        assert found.details["after_full"][row].item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_smooth_variant_costs_what_its_formula_says():
+    model, images = small(), nets.pictures(2)
+    case = case_of(Gradient(), model, images)
+    metric = CascadingRandomization(smooth=2)
+    facts = model.facts(images.shape[1:])
+    before = model.counter.read()
+    metric.score(case, streams=streams_of(case, "m"))
+    spent = model.counter.read() - before
+    assert metric.explains(facts) == 8
+    assert (spent.forwards, spent.backwards) == (2 * (8 + 4), 2 * 8)

@@ -3,10 +3,10 @@ import pytest
 import torch
 from explainers import Gradient, Noise, OfImage, Wrapped, case_of, part, streams_of
 from reference import randomization_reference, robustness_reference
+from xbench.metrics.robustness import NoiseStability, Sensitivity
 
 from xbench.classifier import Classifier
 from xbench.errors import ParameterError
-from xbench.metrics.robustness import LEVELS, NoiseStability, Sensitivity
 from xbench.streams import Streams
 
 SIZES = [(3, 12, 12), (1, 12, 13), (3, 15, 11)]
@@ -64,7 +64,7 @@ def test_noise_stability_agrees_with_the_transcription(channels, height, width):
     (noise,) = draws_of(case, "normal", 1)
     for row in range(3):
         explain = own_map(model, int(case.targets[row]))
-        for column, level in enumerate(LEVELS):
+        for column, level in enumerate((0.01, 0.02, 0.05, 0.1)):
             noisy = explain(case.images[row] + level * noise[row])
             rank = randomization_reference.rank_correlation(case.maps[row], noisy)
             overlap = robustness_reference.top_iou(case.maps[row], noisy, 0.1)

@@ -53,3 +53,27 @@ def cascade(module, stages, seed_of_parameter, image, target, explain=gradient_m
                 parameters[name].copy_(shuffled(parameters[name], seed_of_parameter(name)))
         found.append(rank_correlation(original, explain(other, image, target)))
     return found
+
+
+def histogram_entropy(values, bins):
+    """Hedström et al. 2024: entropy of the histogram over the map's own range, in nats."""
+    values = values.flatten().tolist()
+    low, high = min(values), max(values)
+    counts = [0] * bins
+    for value in values:
+        counts[min(bins - 1, int((value - low) / (high - low) * bins))] += 1
+    return -sum(c / len(values) * math.log(c / len(values)) for c in counts if c)
+
+
+def with_random_weights(module, names, seed_of_parameter):
+    other = copy.deepcopy(module)
+    parameters = dict(other.named_parameters())
+    for name in names:
+        with torch.no_grad():
+            parameters[name].copy_(shuffled(parameters[name], seed_of_parameter(name)))
+    return other
+
+
+def smoothed(module, image, target, noises):
+    total = sum(gradient_map(module, image + noise, target).double() for noise in noises)
+    return total / len(noises)
