@@ -1,5 +1,6 @@
 """Baselines that attributions are measured against, and the completeness that follows from them."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -41,9 +42,14 @@ def baselines(
 
 
 def sampled_baselines(
-    model: Classifier, images: Tensor, how: str, streams: Streams, draw: int
+    model: Classifier,
+    images: Tensor,
+    how: str,
+    streams: Streams,
+    owners: Tensor,
+    draws: Tensor,
 ) -> Tensor:
-    """One draw from a reference distribution, (N, C, H, W).
+    """Draws from a reference distribution, one a row, (B, C, H, W).
 
     Args:
         model: gives the mean color.
@@ -52,38 +58,55 @@ def sampled_baselines(
             blurred by a sigma drawn up to 20 at 224 pixels; "shuffle", the image's own pixels in
             random order.
         streams: one stream an image.
-        draw: which of several baselines.
+        owners: int64 (B,), the image of each row.
+        draws: int64 (B,), which of its baselines.
     """
+    rows = [
+        _sampled(model, images[owner : owner + 1], how, streams.select([owner]), draw)
+        for owner, draw in zip(owners.tolist(), draws.tolist(), strict=True)
+    ]
+    return torch.cat(rows)
+
+
+def _sampled(model: Classifier, image: Tensor, how: str, streams: Streams, draw: int) -> Tensor:
     own = streams.scoped(f"{streams.scope}/baseline{draw}")
-    channels, height, width = images.shape[1:]
+    channels, height, width = image.shape[1:]
     if how == "color":
-        return own.uniform((channels, 1, 1), "color").to(images).expand_as(images).contiguous()
+        return own.uniform((channels, 1, 1), "color").to(image).expand_as(image)
     if how == "blur":
-        sigmas = (own.uniform((1,), "sigma")[:, 0] * blur_sigma(images)).clamp(min=0.1).tolist()
-        pairs = zip(images.split(1), sigmas, strict=True)
-        return torch.cat([gaussian_blur(image, sigma) for image, sigma in pairs])
+        sigma = float(own.uniform((1,), "sigma")) * blur_sigma(image)
+        return gaussian_blur(image, max(sigma, 0.1))
     if how == "shuffle":
-        order = own.permutation(height * width, "shuffle").to(images.device)
-        order = order[:, None].expand(-1, channels, -1)
-        return images.flatten(2).gather(2, order).view_as(images)
-    return baselines(model, images, how, streams, draw)
+        order = own.permutation(height * width, "shuffle")[0].to(image.device)
+        return image.flatten(2)[:, :, order].view_as(image)
+    return baselines(model, image, how, streams, draw)
 
 
-def difference(model: Classifier, images: Tensor, references: Tensor, targets: Tensor) -> Tensor:
-    """f(x) - mean_k f(x'_k) of the target logit, float64 (N,).
+def difference(
+    model: Classifier,
+    images: Tensor,
+    start: Tensor | Callable[[Tensor, Tensor], Tensor],
+    targets: Tensor,
+    draws: int = 1,
+) -> Tensor:
+    """f(x) - mean_k f(x'_k) of the target logit, float64 (N,); 1 + draws forwards an image.
 
     Args:
         model: the classifier f.
         images: x, (N, C, H, W).
-        references: x', (N, C, H, W) or (N, K, C, H, W).
+        start: x', (N, C, H, W), or a function of (owners (B,), draws (B,)).
         targets: int64 (N,).
+        draws: baselines an image.
     """
-    count = references.shape[1] if references.ndim == 5 else 1
-    flat = references.reshape(-1, *images.shape[1:])
+
+    def build(index: Tensor) -> Tensor:
+        owner, draw = index // draws, index % draws
+        return start[owner] if isinstance(start, Tensor) else start(owner, draw)
+
     own = model.logits(images).double().gather(1, targets[:, None])[:, 0]
-    owners = torch.arange(len(images), device=images.device).repeat_interleave(count)
-    other = model.logits(flat).double().gather(1, targets[owners, None])[:, 0]
-    return own - other.view(-1, count).mean(dim=1)
+    logits = model.rows(len(images) * draws, build, like=images).double()
+    other = logits.gather(1, targets.repeat_interleave(draws)[:, None])
+    return own - other.view(-1, draws).mean(dim=1)
 
 
 def relative_residual(maps: Tensor, delta: Tensor, pooling: str) -> Tensor:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
+import torch
 from torch import Tensor
 
 from xbench.classifier import Classifier
@@ -98,9 +99,11 @@ class IntegratedGradients(PixelMethod):
             baselines(model, images, self.baseline, streams, draw)
             for draw in range(self.n_baselines)
         ]
-        delta = sum(difference(model, images, start, targets) for start in starts)
-        assert isinstance(delta, Tensor)
-        return relative_residual(maps, delta / self.n_baselines, self.pooling)
+        stacked = torch.stack(starts, dim=1)
+        delta = difference(
+            model, images, lambda owner, draw: stacked[owner, draw], targets, self.n_baselines
+        )
+        return relative_residual(maps, delta, self.pooling)
 
 
 METHODS.preset(

@@ -144,8 +144,19 @@ def test_a_copy_with_other_logits_is_refused() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    "resnet18 vgg11_bn densenet121 mobilenet_v2 mobilenet_v3_small googlenet efficientnet_b0 "
-    "convnext_tiny squeezenet1_1 shufflenet_v2_x1_0 swin_t".split(),
+    [
+        "resnet18",
+        "vgg11_bn",
+        "densenet121",
+        "mobilenet_v2",
+        "mobilenet_v3_small",
+        "googlenet",
+        "efficientnet_b0",
+        "convnext_tiny",
+        "squeezenet1_1",
+        "shufflenet_v2_x1_0",
+        "swin_t",
+    ],
 )
 def test_torchvision_models_are_prepared(name: str) -> None:
     torch.manual_seed(0)
