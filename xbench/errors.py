@@ -2,7 +2,7 @@
 
 
 class XbenchError(Exception):
-    """A mistake or a limit that the user can act on; the command line prints it and exits with 2."""
+    """A mistake or limit that the user can act on; the command line prints it and exits with 2."""
 
 
 class UnknownNameError(XbenchError):
@@ -26,8 +26,8 @@ class RunError(XbenchError):
 
 
 class UnsupportedError(XbenchError):
-    """A method or metric cannot be right on this model or data; the cell is refused, with this reason."""
+    """A method or metric cannot be right on this model or data; the cell is refused with it."""
 
 
 class InvalidMapError(XbenchError):
-    """A method returned something that is no explanation (wrong shape, NaN, blind); cell `invalid`."""
+    """A method returned what is no explanation (wrong shape, NaN, blind); its cell is `invalid`."""

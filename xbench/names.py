@@ -1,4 +1,4 @@
-"""Names are identity: `smoothgrad[n_samples=25,stdev=0.15]` is CLI argument, cache key and label."""
+"""Names are identity: `smoothgrad[n_samples=25]` is CLI argument, cache key and label."""
 
 import re
 from collections.abc import Mapping

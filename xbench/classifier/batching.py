@@ -1,4 +1,4 @@
-"""Batch sizes: the fastest that fits, measured once a machine and model, halved on out-of-memory."""
+"""Batch sizes: the fastest that fits, measured once, halved when memory runs out."""
 
 import hashlib
 import json

@@ -38,7 +38,7 @@ class Classifier:
         own: take the module itself instead of a copy.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a model is takes this many words
         self,
         module: nn.Module,
         *,

@@ -126,6 +126,6 @@ def _check_logits(logits: Tensor, samples: Samples) -> None:
     if bool(bad.any()):
         first = samples.ids[int(bad.nonzero()[0])]
         raise ModelError(
-            f"The model returns NaN or infinite logits on {int(bad.sum())} of {len(samples)} images "
-            f"(first: {first}); check its weights and the normalization."
+            f"The model returns NaN or infinite logits on {int(bad.sum())} of {len(samples)} "
+            f"images (first: {first}); check its weights and the normalization."
         )

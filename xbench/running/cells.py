@@ -4,7 +4,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -51,7 +51,7 @@ class Outcome:
 
     status: Status
     reason: str = ""
-    cost: Cost = Cost()
+    cost: Cost = field(default_factory=Cost)
     seconds: float = 0.0
     peak_mb: float = 0.0
     trace: str = ""
@@ -90,7 +90,8 @@ def explain(
         return replace(outcome, status="invalid", reason=f"The method {harm}.", maps=None)
     if outcome.maps is None:
         return outcome
-    cache.save(key, outcome.maps, {"method": method.identity, **_note(outcome)})
+    about = {"label": method.label, "method": method.identity, "chunk": str(batch.number)}
+    cache.save(key, outcome.maps, {**about, **_note(outcome)})
     return replace(outcome, maps=decode(*encode(outcome.maps)))
 
 

@@ -95,6 +95,7 @@ class _Runner:
         for number in sorted({unit.chunk for unit in todo}):
             missing = {unit for unit in todo if unit.chunk == number}
             batch = read_batch(self.grid, number)
+            self.cache.save_thumbnails(number, batch.images, batch.ids)
             self._chunk(batch, missing, guard)
             self.tally.shared = self.tally.shared + batch.bank.spent
 

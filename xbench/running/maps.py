@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -15,6 +16,8 @@ from xbench import __version__
 from xbench.contracts import Method
 from xbench.errors import RunError
 from xbench.registry import Chosen, source_of
+
+THUMBNAIL = 112
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,24 @@ class MapCache:
     def save(self, key: str, maps: Tensor, about: dict[str, str]) -> None:
         """Write maps atomically; `about` goes into the header."""
         scaled, scale = encode(maps.cpu())
-        path = self.path(key)
+        self._write(self.path(key), {"maps": scaled, "scale": scale}, about)
+
+    def save_thumbnails(self, chunk: int, images: Tensor, image_ids: Sequence[str]) -> None:
+        """Keep small pictures of a chunk's images, uint8 (N, H, W, 3), for reports."""
+        longest = max(images.shape[-2:])
+        if longest > THUMBNAIL:
+            scale = THUMBNAIL / longest
+            images = F.interpolate(images, scale_factor=scale, mode="bilinear", antialias=True)
+        pictures = (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+        pictures = pictures.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous()
+        path = self.folder / f"images-{chunk:06d}.safetensors"
+        self._write(path, {"images": pictures}, {"ids": "\n".join(image_ids)})
+
+    def _write(self, path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file({"maps": scaled, "scale": scale}, temporary, metadata=about)
+            save_file(tensors, temporary, metadata=about)
             temporary.replace(path)
         except OSError as error:
             temporary.unlink(missing_ok=True)

@@ -1,0 +1,67 @@
+"""The Typer application; commands import torch only when they run."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from xbench import __version__
+from xbench.errors import XbenchError
+
+app = typer.Typer(
+    name="xbench",
+    help="Which saliency method can you trust, for your model and your images, and at what cost?",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def teach(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Print a user's mistake as one sentence and exit with 2; an interruption exits with 130."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except XbenchError as error:
+            err.print(f"xbench: {error}", style="bold", markup=False, soft_wrap=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            err.print(
+                "xbench: stopped; finished units are kept: run the same command with --resume and "
+                "the same --out to go on.",
+                markup=False,
+                soft_wrap=True,
+            )
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+def _version(value: bool) -> None:
+    if value:
+        out.print(f"xbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Which saliency method can you trust, for your model and your images, and at what cost?"""
+
+
+def main() -> None:
+    """The console script."""
+    from xbench.cli import commands  # noqa: F401 - registers the commands
+
+    app(prog_name="xbench")
+    sys.exit(0)

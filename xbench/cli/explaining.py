@@ -1,0 +1,141 @@
+"""`xbench explain`: maps of one image or a few, as pictures."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xbench.cli import options as o
+from xbench.cli.app import app, err, out, teach
+from xbench.errors import DataError, ParameterError, RunError, UnsupportedError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from xbench.classifier import Classifier
+    from xbench.contracts import Samples
+
+DEFAULT = "gradcam,integrated_gradients,smoothgrad,guided_backprop,occlusion"
+
+
+@app.command()
+@teach
+def explain(
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="Image files, or `planted`.")
+    ],
+    model: o.Model = "reference",
+    weights: o.Weights = None,
+    methods: o.Methods = DEFAULT,
+    top: Annotated[int, typer.Option(help="Explain so many of the most probable classes.")] = 3,
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder of the pictures.")] = Path(
+        "explained"
+    ),
+    limit: Annotated[int, typer.Option(help="With a dataset: so many of its images.")] = 1,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    batch_size: o.BatchSize = "auto",
+    layer: o.LayerOption = None,
+) -> None:
+    """Draw maps of chosen methods for the top classes beside the image and its probabilities."""
+    from xbench.models.loading import load_classifier
+
+    if top < 1 or limit < 1:
+        raise ParameterError("--top and --limit take numbers of at least 1.")
+    settings = o.settings_of(
+        model=model, weights=weights, methods=methods, batch_size=batch_size, layer=layer
+    )
+    classifier = load_classifier(
+        model,
+        weights=weights,
+        device=device,
+        batch_size=settings.batch_size,
+        layers=dict(settings.layers),
+    )
+    samples = _read(images, classifier, limit, seed)
+    for i in range(len(samples)):
+        path = _picture(classifier, samples, i, methods, top, out_folder, seed)
+        out.print(f"{samples.ids[i]}: {path}", markup=False, soft_wrap=True)
+
+
+def _read(images: list[str], classifier: "Classifier", limit: int, seed: int) -> "Samples":
+    from xbench.explaining import from_files
+    from xbench.registry import DATASETS
+
+    if (
+        len(images) == 1
+        and not Path(images[0]).exists()
+        and images[0].partition(":")[0] in DATASETS
+    ):
+        source = DATASETS.create(images[0]).value.open(classifier.geometry, limit=limit, seed=seed)
+        return source.read(range(len(source)))
+    if len(images) == 1 and Path(images[0]).is_dir():
+        raise DataError(f"{images[0]} is a folder; write images:{images[0]} --limit N.")
+    return from_files(list(images), classifier)
+
+
+def _picture(
+    classifier: "Classifier",
+    samples: "Samples",
+    i: int,
+    methods: str,
+    top: int,
+    folder: Path,
+    seed: int,
+) -> Path:
+    import torch
+
+    from xbench.contracts import Samples
+    from xbench.explaining import explain_samples, predictions
+    from xbench.registry import METHODS
+    from xbench.report.pictures import gallery_png
+
+    one = samples.images[i : i + 1]
+    prediction = predictions(classifier, one, 15)[0]
+    classes = prediction.top[:top]
+    repeated = Samples(
+        images=one.expand(len(classes), -1, -1, -1),
+        labels=samples.labels[i : i + 1].expand(len(classes)),
+        ids=[samples.ids[i]] * len(classes),
+    )
+    maps: dict[str, list[Any]] = {}
+    signed = {}
+    for method in METHODS.select(methods):
+        signed[method.label] = method.card.signed
+        try:
+            found: Tensor = explain_samples(
+                classifier, repeated, method, torch.tensor(classes, device=classifier.device), seed
+            )
+            maps[method.label] = list(found.cpu().numpy())
+        except UnsupportedError as error:
+            err.print(str(error), markup=False, soft_wrap=True)
+            maps[method.label] = [str(error)] * len(classes)
+    name = _namer(classifier)
+    bars = [(name(c), float(prediction.probabilities[c])) for c in prediction.top]
+    picture = gallery_png(
+        one[0].permute(1, 2, 0).cpu().numpy(),
+        bars,
+        [name(c) for c in classes],
+        maps,
+        signed,
+    )
+    return _save(folder, samples.ids[i], picture)
+
+
+def _namer(classifier: "Classifier") -> Callable[[int], str]:
+    names = classifier.class_names
+    return lambda index: names[index] if index < len(names) else f"class {index}"
+
+
+def _save(folder: Path, image_id: str, picture: bytes) -> Path:
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in image_id)[-100:]
+    path = folder / f"{safe}.png"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture)
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be written ({error.strerror or error}); choose another --out."
+        ) from error
+    return path

@@ -1,0 +1,134 @@
+"""A run folder: its documented shape, its manifest, and the checks before anything is written.
+
+manifest.json     cards, versions, hashes, seed, command line
+records.sqlite    the run store
+records.parquet   the records, written at the end
+maps/             safetensors shards of maps
+leaderboard.csv, leaderboard.md, report.html
+"""
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xbench.errors import RunError
+
+IDENTITY = ("format", "seed", "chunk", "target", "model", "dataset", "methods", "metrics")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def manifest_path(self) -> Path:
+        """Where the manifest is."""
+        return self.path / "manifest.json"
+
+    @property
+    def store_path(self) -> Path:
+        """Where the run store is."""
+        return self.path / "records.sqlite"
+
+    @property
+    def maps_path(self) -> Path:
+        """Where the maps are."""
+        return self.path / "maps"
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest.
+
+        Raises:
+            RunError: there is none, or it is no manifest.
+        """
+        try:
+            content = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(
+                f"{self.path} is no run folder (it has no manifest.json); give the folder that "
+                "`xbench run` wrote."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.manifest_path} cannot be read ({error}).") from error
+        missing = [key for key in IDENTITY if not isinstance(content, dict) or key not in content]
+        if missing:
+            raise RunError(
+                f"{self.manifest_path} is no manifest of xbench: it has no {missing[0]}."
+            )
+        return dict(content)
+
+    def prepare(self, manifest: dict[str, Any], *, resume: bool) -> None:
+        """Create the folder, or make sure that what is there is this very run.
+
+        Raises:
+            RunError: the folder cannot be written, holds another run, or holds this one and
+                `resume` was not asked for.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise RunError(
+                f"The folder {self.path} cannot be written ({error.strerror or error}); choose "
+                "another one with --out."
+            ) from error
+        if self.manifest_path.exists():
+            self._check(self.manifest(), manifest, resume=resume)
+        elif any(self.path.iterdir()):
+            raise RunError(
+                f"{self.path} is not empty and holds no run; choose another folder with --out."
+            )
+        else:
+            self.write_json(self.manifest_path, manifest)
+
+    def _check(self, old: dict[str, Any], new: dict[str, Any], *, resume: bool) -> None:
+        if not resume:
+            raise RunError(
+                f"{self.path} already holds a run; add --resume to go on with it, or choose "
+                "another folder with --out."
+            )
+        for key in IDENTITY:
+            if _identity(old[key]) != _identity(new[key]):
+                raise RunError(
+                    f"{self.path} holds another run: its {key} is not the same; use the same "
+                    "command as before, or choose another folder with --out."
+                )
+
+    def write_json(self, path: Path, content: object) -> None:
+        """Write JSON atomically."""
+        self.write_text(path, json.dumps(content, indent=1, sort_keys=True, default=str) + "\n")
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write a text file atomically.
+
+        Raises:
+            RunError: the disk is full or the folder cannot be written.
+        """
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("w", encoding="utf-8", newline="\n") as handle:
+                handle.write(text)
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise RunError(
+                f"{path} cannot be written ({error.strerror or error}); the records are kept in "
+                f"{self.store_path.name}."
+            ) from error
+
+
+def _identity(content: Any) -> Any:
+    """What must be the same for two manifests to describe one run: cards and prose may differ."""
+    if isinstance(content, list):
+        return sorted(str(item.get("identity", item)) for item in content)
+    if isinstance(content, dict):
+        return {k: v for k, v in content.items() if k in ("name", "weights", "digest", "identity")}
+    return content

@@ -1,0 +1,105 @@
+"""The plan: cells, model calls, time and disk, before anything runs."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from xbench.classifier import Classifier
+from xbench.cost import Cost
+from xbench.running.grid import Grid
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One method with one metric ("explain" for the map itself), per image.
+
+    Attributes:
+        method, metric: labels.
+        cost: model calls an image.
+        reason: why the cell will be refused, None if it runs.
+    """
+
+    method: str
+    metric: str
+    cost: Cost
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a grid will cost.
+
+    Attributes:
+        cells: every method x metric.
+        images: how many images.
+        forward_seconds, backward_seconds: measured time of one image.
+        disk_mb: size of the maps.
+    """
+
+    cells: list[PlannedCell]
+    images: int
+    forward_seconds: float
+    backward_seconds: float
+    disk_mb: float
+
+    @property
+    def cost(self) -> Cost:
+        """Model calls of the whole run."""
+        total = Cost()
+        for cell in self.cells:
+            total = total + cell.cost
+        return total * self.images
+
+    def seconds(self, cost: Cost) -> float:
+        """The time that so many calls take at the measured speed."""
+        return (
+            cost.forwards * self.forward_seconds
+            + cost.backwards * self.backward_seconds
+            + cost.tails * 0.1 * self.forward_seconds
+        )
+
+
+def make_plan(grid: Grid) -> Plan:
+    """Cells, calls, time and disk of a grid; takes a few seconds to measure the model."""
+    sample = grid.source.read([0]).images.to(grid.model.device)
+    facts = grid.model.facts(sample.shape)
+    cells: list[PlannedCell] = []
+    for method in grid.methods:
+        reason = method.value.supports(grid.model)
+        own = method.value.cost(facts) if reason is None else Cost()
+        cells.append(PlannedCell(method.label, "explain", own, reason))
+        for metric in grid.single:
+            cost = Cost()
+            if reason is None:
+                again = metric.value.explains(facts)
+                cost = metric.value.cost(facts) + own * again
+            cells.append(PlannedCell(method.label, metric.label, cost, reason))
+    forward, backward = speed(grid.model, sample)
+    maps = len(grid.methods) * len(grid.source) * sample.shape[2] * sample.shape[3] * 4
+    return Plan(cells, len(grid.source), forward, backward, maps / 2**20)
+
+
+def speed(model: Classifier, sample: torch.Tensor) -> tuple[float, float]:
+    """Seconds of one image forward, and of the backward alone, at the best batch size."""
+    with model.counter.paused():
+        size = model.size("forward", sample)
+        rows = sample[:1].expand(size, *sample.shape[1:])
+        forward = _fastest(lambda: model.logits(rows), model) / size
+        size = model.size("backward", sample)
+        rows = sample[:1].expand(size, *sample.shape[1:])
+        targets = torch.zeros(size, dtype=torch.int64, device=model.device)
+        both = _fastest(lambda: model.gradients(rows, targets), model) / size
+    return forward, max(both - forward, 0.0)
+
+
+def _fastest(work: Callable[[], object], model: Classifier) -> float:
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        work()
+        if model.device.type == "cuda":
+            torch.cuda.synchronize(model.device)
+        times.append(time.perf_counter() - start)
+    return sorted(times)[1]

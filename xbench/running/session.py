@@ -1,0 +1,243 @@
+"""From what a user asks for to a finished run folder."""
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from xbench.classifier import Classifier
+from xbench.contracts import Geometry, Source
+from xbench.errors import ParameterError, RunError
+from xbench.models.loading import load_classifier
+from xbench.records import Store, read_frame
+from xbench.registry import DATASETS, METHODS, METRICS, Entry
+from xbench.running.folder import RunFolder
+from xbench.running.grid import Grid
+from xbench.running.local import Progress, Tally, execute
+from xbench.running.manifest import build
+from xbench.statistics.leaderboard import Leaderboard, build_leaderboard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a user asks for; the command line and the Python API fill the same fields.
+
+    Attributes:
+        model: `reference`, `torchvision:NAME`, `timm:NAME` or `PATH.py:FUNCTION`, or a classifier.
+        weights: a file of weights, None for the model's own.
+        dataset: `planted`, `images:DIR`, `imagefolder:DIR` ..., see `xbench datasets`.
+        methods, metrics: comma-separated names, globs, `all`, `default`, with parameters.
+        limit: at most so many images.
+        seed: of everything random.
+        device: auto, cpu, cuda or cuda:0.
+        batch_size: rows a model call, None measures the fastest.
+        target: explain the model's top class, or the label.
+        chunk: images worked on together.
+        layers: overrides of layer roles by name.
+        out: the run folder, None for a new one under runs/.
+        resume: go on with what the folder holds.
+        command: the command line, for the manifest.
+    """
+
+    model: str | Classifier = "reference"
+    weights: Path | None = None
+    dataset: str = "planted"
+    methods: str = "all"
+    metrics: str = "default"
+    limit: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    batch_size: int | None = None
+    target: Literal["predicted", "label"] = "predicted"
+    chunk: int = 16
+    layers: Mapping[str, str] = field(default_factory=dict)
+    out: Path | None = None
+    resume: bool = False
+    command: Sequence[str] = field(default_factory=lambda: ["xbench", *sys.argv[1:]])
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished (or interrupted) run.
+
+    Attributes:
+        path: the run folder.
+        tally: what this call computed, kept and failed; None for a run that was only opened.
+    """
+
+    path: Path
+    tally: Tally | None = None
+
+    @property
+    def folder(self) -> RunFolder:
+        """The files of the run."""
+        return RunFolder(self.path)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Cards, versions, hashes, seed and command line."""
+        return self.folder.manifest()
+
+    @property
+    def records(self) -> pd.DataFrame:
+        """One typed row per image x method x metric, see `xbench.records.Record`."""
+        return read_frame(self.folder.store_path)
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """All curves: image_id, method, metric, repetition, name, points."""
+        with closing(Store(self.folder.store_path)) as store:
+            return store.curves()
+
+    def leaderboard(self) -> Leaderboard:
+        """Methods by mean rank, with intervals."""
+        return build_leaderboard(self.records, self.manifest)
+
+
+def open_run(path: Path | str) -> Run:
+    """A run folder that is there already.
+
+    Raises:
+        RunError: it is no run folder.
+    """
+    run = Run(Path(path))
+    run.folder.manifest()
+    return run
+
+
+def make_grid(settings: Settings) -> Grid:
+    """Load the model, open the data, choose methods and metrics.
+
+    Raises:
+        XbenchError: one clear sentence about what is wrong.
+    """
+    if settings.limit is not None and settings.limit < 1:
+        raise ParameterError("--limit takes a number of images of at least 1.")
+    if settings.chunk < 1:
+        raise ParameterError("--chunk takes a number of images of at least 1.")
+    methods = METHODS.select(settings.methods)
+    metrics = METRICS.select(settings.metrics, {"default": _is_default})
+    dataset = DATASETS.create(settings.dataset)
+    model = _classifier(settings)
+    source = dataset.value.open(
+        model.geometry, limit=settings.limit, seed=settings.seed, classes=_class_count(model)
+    )
+    _same_size(model.geometry, source)
+    return Grid(
+        model=model,
+        source=source,
+        methods=methods,
+        metrics=metrics,
+        seed=settings.seed,
+        chunk=settings.chunk,
+        target=settings.target,
+    )
+
+
+def run_grid(
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    started: Callable[[Path], None] = lambda path: None,
+) -> Run:
+    """Run a grid into a folder.
+
+    Args:
+        settings: what to do.
+        progress: told after every unit.
+        started: told the folder before the first unit.
+
+    Raises:
+        XbenchError: one clear sentence about what is wrong.
+    """
+    grid = make_grid(settings)
+    path = settings.out or new_folder(grid)
+    folder = RunFolder(path)
+    folder.prepare(build(grid, settings.command), resume=settings.resume)
+    started(path)
+    with closing(Store(folder.store_path)) as store:
+        log = _Log(path / "errors.log")
+        tally = execute(grid, store, folder.maps_path, progress=progress, log=log)
+    return Run(path, tally)
+
+
+def new_folder(grid: Grid) -> Path:
+    """A new folder under runs/, named by model, data and time."""
+    words = f"{grid.model.name}-{grid.source.name}"
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in words).strip("-")[:60]
+    path = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    while path.exists():
+        time.sleep(1)
+        path = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    return path
+
+
+def export(run: Run) -> None:
+    """Write the tables of a run: records.parquet, leaderboard.csv, leaderboard.md.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    target = run.path / "records.parquet"
+    temporary = run.path / ".records.parquet.tmp"
+    try:
+        run.records.to_parquet(temporary, index=False, compression="zstd")
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(
+            f"{target} cannot be written ({error.strerror or error}); the records are kept in "
+            f"{run.folder.store_path.name}."
+        ) from error
+
+
+def command_text(command: Sequence[str]) -> str:
+    """The command line as one would type it."""
+    return shlex.join(command)
+
+
+class _Log:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, text: str) -> None:
+        with self.path.open("a", encoding="utf-8") as handle:
+            handle.write(text + "\n")
+
+
+def _classifier(settings: Settings) -> Classifier:
+    if isinstance(settings.model, Classifier):
+        return settings.model
+    return load_classifier(
+        settings.model,
+        weights=settings.weights,
+        device=settings.device,
+        batch_size=settings.batch_size,
+        layers=dict(settings.layers),
+    )
+
+
+def _is_default(entry: Entry[Any]) -> bool:
+    return bool(entry.card.default)
+
+
+def _class_count(model: Classifier) -> int | None:
+    return len(model.class_names) or None
+
+
+def _same_size(geometry: Geometry, source: Source) -> None:
+    """Images without a common size cannot stand in one batch."""
+    if geometry.crop is None and len(source) > 1:
+        first, last = source.read([0]).images, source.read([len(source) - 1]).images
+        if first.shape != last.shape:
+            raise ParameterError(
+                "The images differ in size and the model names no input size; give one, "
+                "for example --size 224."
+            )
