@@ -29,6 +29,7 @@ def run(
     batch_size: int | None = None,
     target: Literal["predicted", "label"] = "predicted",
     layers: Mapping[str, str] | None = None,
+    max_calls: int | None = None,
     out: Path | str | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -48,6 +49,7 @@ def run(
         batch_size: rows a model call, None measures the fastest.
         target: explain the model's top class, or the label.
         layers: overrides of layer roles by name.
+        max_calls: refuse cells that need more model calls an image.
         out: the run folder, None for a new one under runs/.
         resume: go on with what the folder holds.
         progress: told after every unit.
@@ -70,6 +72,7 @@ def run(
         batch_size=batch_size,
         target=target,
         layers=dict(layers or {}),
+        max_calls=max_calls,
         out=None if out is None else Path(out),
         resume=resume,
         command=["xbench.run"],

@@ -33,6 +33,9 @@ LayerOption = Annotated[
     list[str] | None,
     typer.Option("--layer", help="Override a layer role: last_conv=features.17 (repeatable)."),
 ]
+MaxCalls = Annotated[
+    int | None, typer.Option(help="Refuse cells that need more model calls an image.")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -35,6 +35,7 @@ def run(
     batch_size: o.BatchSize = "auto",
     target: o.Target = "predicted",
     layer: o.LayerOption = None,
+    max_calls: o.MaxCalls = None,
     out_folder: Out = None,
     resume: Resume = False,
     quiet: Quiet = False,
@@ -47,6 +48,7 @@ def run(
     settings = o.settings_of(
         model=model, weights=weights, dataset=dataset, methods=methods, metrics=metrics,
         limit=limit, seed=seed, device=device, batch_size=batch_size, target=target, layer=layer,
+        max_calls=max_calls,
         out=out_folder, resume=resume,
     )  # fmt: skip
     with LiveProgress(err, quiet=quiet) as progress:
@@ -84,6 +86,7 @@ def plan(
     batch_size: o.BatchSize = "auto",
     target: o.Target = "predicted",
     layer: o.LayerOption = None,
+    max_calls: o.MaxCalls = None,
     as_json: o.JsonFlag = False,
 ) -> None:
     """Say what a run would cost: cells, model calls, time and disk. Nothing is written."""
@@ -93,6 +96,7 @@ def plan(
     settings = o.settings_of(
         model=model, weights=weights, dataset=dataset, methods=methods, metrics=metrics,
         limit=limit, seed=seed, device=device, batch_size=batch_size, target=target, layer=layer,
+        max_calls=max_calls,
     )  # fmt: skip
     planned = make_plan(make_grid(settings))
     if as_json:

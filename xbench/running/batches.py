@@ -1,6 +1,6 @@
 """One chunk of images, read and classified, with the work that all methods share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +51,7 @@ class Batch:
         confidence: float32 (N,), its probability.
         streams: one stream an image, not scoped yet.
         bank: shared work.
+        facts: what cost formulas may use, see `Classifier.facts`.
     """
 
     number: int
@@ -65,6 +66,7 @@ class Batch:
     extras: dict[str, Tensor]
     streams: Streams
     bank: SharedBank
+    facts: Mapping[str, object]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -108,6 +110,7 @@ def read_batch(grid: Grid, number: int) -> Batch:
         extras={name: mask.to(device) for name, mask in samples.extras.items()},
         streams=Streams(seed=grid.seed, image_ids=list(samples.ids)),
         bank=SharedBank(grid.model.counter),
+        facts=grid.model.facts(images.shape),
     )
 
 

@@ -78,6 +78,7 @@ def explain(
         reason = _refusal(method.value, grid, batch)
         if reason is not None:
             raise UnsupportedError(reason)
+        _within(grid, method.value.cost(batch.facts))
         found = _bound(method.value, grid, batch, method.identity)(batch.images)
         return check_maps(found, batch.images, f"The method '{method.label}'")
 
@@ -138,6 +139,8 @@ def score(
         reason = metric.value.supports(case)
         if reason is not None:
             raise UnsupportedError(reason)
+        again = metric.value.explains(batch.facts)
+        _within(grid, metric.value.cost(batch.facts) + method.value.cost(batch.facts) * again)
         return metric.value.score(case, streams=batch.streams.scoped(metric.identity))
 
     outcome = _attempt(grid, len(batch), work, lambda scores: {"scores": scores})
@@ -164,6 +167,15 @@ def _refusal(method: Method, grid: Grid, batch: Batch) -> str | None:
     if "truth" in method.card.needs and batch.truth is None:
         return _NEEDS["truth"][1]
     return method.supports(grid.model)
+
+
+def _within(grid: Grid, cost: Cost) -> None:
+    """Refuse a cell above the limit of model calls."""
+    if grid.max_calls is not None and cost.calls > grid.max_calls:
+        raise UnsupportedError(
+            f"It needs {cost.calls:,.0f} model calls an image; --max-calls allows "
+            f"{grid.max_calls:,}."
+        )
 
 
 def _bound(method: Method, grid: Grid, batch: Batch, scope: str = "") -> Callable[..., Tensor]:

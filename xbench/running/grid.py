@@ -25,6 +25,7 @@ class Grid:
         chunk: images that are worked on together; a fixed size, so that no number depends on
             where a run was interrupted.
         target: explain the model's own top class, or the label.
+        max_calls: refuse cells that need more model calls an image, None for no limit.
         twin: a classifier of the same shape trained on permuted labels, if there is one.
     """
 
@@ -35,6 +36,7 @@ class Grid:
     seed: int = 0
     chunk: int = 16
     target: Literal["predicted", "label"] = "predicted"
+    max_calls: int | None = None
     twin: Classifier | None = None
 
     @property

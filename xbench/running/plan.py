@@ -1,13 +1,15 @@
 """The plan: cells, model calls, time and disk, before anything runs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 
 from xbench.classifier import Classifier
+from xbench.contracts import Method, Metric
 from xbench.cost import Cost
+from xbench.registry import Chosen
 from xbench.running.grid import Grid
 
 
@@ -70,15 +72,28 @@ def make_plan(grid: Grid) -> Plan:
         reason = method.value.supports(grid.model)
         own = method.value.cost(facts) if reason is None else Cost()
         cells.append(PlannedCell(method.label, "explain", own, reason))
-        for metric in grid.single:
-            cost = Cost()
-            if reason is None:
-                again = metric.value.explains(facts)
-                cost = metric.value.cost(facts) + own * again
-            cells.append(PlannedCell(method.label, metric.label, cost, reason))
+        cells += [_planned(grid, method, metric, reason, facts) for metric in grid.single]
     forward, backward = speed(grid.model, sample)
     maps = len(grid.methods) * len(grid.source) * sample.shape[2] * sample.shape[3] * 4
     return Plan(cells, len(grid.source), forward, backward, maps / 2**20)
+
+
+def _planned(
+    grid: Grid,
+    method: Chosen[Method],
+    metric: Chosen[Metric],
+    reason: str | None,
+    facts: Mapping[str, object],
+) -> PlannedCell:
+    if reason is not None:
+        return PlannedCell(method.label, metric.label, Cost(), reason)
+    again = metric.value.explains(facts)
+    cost = metric.value.cost(facts) + method.value.cost(facts) * again
+    if grid.max_calls is not None and cost.calls > grid.max_calls:
+        return PlannedCell(
+            method.label, metric.label, Cost(), f"{cost.calls:,.0f} calls are above --max-calls"
+        )
+    return PlannedCell(method.label, metric.label, cost)
 
 
 def speed(model: Classifier, sample: torch.Tensor) -> tuple[float, float]:

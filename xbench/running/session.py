@@ -40,6 +40,7 @@ class Settings:
         batch_size: rows a model call, None measures the fastest.
         target: explain the model's top class, or the label.
         chunk: images worked on together.
+        max_calls: refuse cells that need more model calls an image.
         layers: overrides of layer roles by name.
         out: the run folder, None for a new one under runs/.
         resume: go on with what the folder holds.
@@ -57,6 +58,7 @@ class Settings:
     batch_size: int | None = None
     target: Literal["predicted", "label"] = "predicted"
     chunk: int = 16
+    max_calls: int | None = None
     layers: Mapping[str, str] = field(default_factory=dict)
     out: Path | None = None
     resume: bool = False
@@ -120,6 +122,8 @@ def make_grid(settings: Settings) -> Grid:
     """
     if settings.limit is not None and settings.limit < 1:
         raise ParameterError("--limit takes a number of images of at least 1.")
+    if settings.max_calls is not None and settings.max_calls < 1:
+        raise ParameterError("--max-calls takes a number of model calls of at least 1.")
     if settings.chunk < 1:
         raise ParameterError("--chunk takes a number of images of at least 1.")
     methods = METHODS.select(settings.methods)
@@ -138,6 +142,7 @@ def make_grid(settings: Settings) -> Grid:
         seed=settings.seed,
         chunk=settings.chunk,
         target=settings.target,
+        max_calls=settings.max_calls,
     )
 
 

@@ -1,0 +1,50 @@
+# make run    everything `xbench run --methods all` does on the embedded suite, with a report
+# make test   the fast tests        make test-slow   the others
+# make check  format, lint, types
+# Each makes .venv first where it is missing or older than what it was made from.
+
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.made-from-pyproject-and-constraints
+CODE := xbench methods metrics datasets leaderboards tests benchmarks examples
+TYPED := xbench methods metrics datasets leaderboards
+
+.PHONY: run test test-slow test-all check format lock docs clean
+
+run: $(STAMP)
+	$(VENV)/bin/xbench run --methods all --limit 16 --max-calls 2500
+
+test: $(STAMP)
+	$(VENV)/bin/pytest -n 2 -m "not slow and not chaos"
+
+test-slow: $(STAMP)
+	$(VENV)/bin/pytest -n 2 -m "slow"
+
+test-all: test test-slow
+
+check: $(STAMP)
+	$(VENV)/bin/ruff format --check $(CODE)
+	$(VENV)/bin/ruff check $(CODE)
+	$(VENV)/bin/mypy $(TYPED)
+
+format: $(STAMP)
+	$(VENV)/bin/ruff format $(CODE)
+	$(VENV)/bin/ruff check --fix $(CODE)
+
+docs: $(STAMP)
+	$(VENV)/bin/xbench docs docs
+
+lock: $(STAMP)
+	sed -n '/^#/p' constraints.txt > constraints.new
+	$(VENV)/bin/pip freeze --exclude-editable --exclude pip --exclude setuptools >> constraints.new
+	mv constraints.new constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "xbench needs Python 3.11 or newer; set PYTHON=... to one"; exit 1; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
