@@ -49,7 +49,8 @@ class SensitivityN(Metric):
 
     PCC over subsets S of size n of (sum_{i in S} R_i, f_c(x) - f_c(x without S)), for each n on a
     log scale from 1 to `share` of the cells; f_c is the logit. The subsets are random for every
-    image and the same for every method.
+    image and the same for every method. An n at which no subset meets the map's only cell with
+    relevance has no correlation; the mean is over the others.
 
     Attributes:
         grid: cells a side; the features are its cells.
@@ -107,7 +108,7 @@ class SensitivityN(Metric):
         curve = torch.stack(found, dim=1)
         return blank_where(
             finite & ~constant_maps(maps),
-            curve.mean(dim=1),
+            curve.nanmean(dim=1),
             curves={"pearson": curve},
             reason=NO_CORRELATION,
         )
