@@ -199,7 +199,8 @@ class InputInvariance(Metric):
 
     With g(x + m) = f(x) for all x, the value is the signed Spearman correlation of the map of f at
     x and that of g at x + m; the detail `relative_change` is |difference|_2 / |map|_2. Methods
-    that multiply by the input, or compare with a fixed color, fail.
+    that multiply by the input, or compare with a fixed color (a baseline, the fill of an
+    occlusion), fail; what they take from the image itself moves along.
 
     Attributes:
         offset: m, added to every pixel value; -1 moves [0, 1] to [-1, 0] as in the paper.
@@ -211,9 +212,7 @@ class InputInvariance(Metric):
         name="input_invariance",
         summary="signed Spearman of the maps before and after a shift that the network undoes",
         paper="Kindermans et al. 2017, The (Un)reliability of Saliency Methods",
-        limitations=(
-            "A method whose reference moves along with the network's mean color is invariant."
-        ),
+        limitations="Shifted pixels lie outside [0, 1]; a reference taken from the image passes.",
         property="robustness",
         direction="higher",
         range=(-1.0, 1.0),

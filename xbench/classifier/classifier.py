@@ -112,6 +112,7 @@ class Classifier:
         other.counter = self.counter
         other.network.counter = self.counter
         other._sizes = self._sizes
+        other.network.get_buffer("mean").copy_(self.network.get_buffer("mean"))  # see shifted.py
         return other
 
     def facts(self, shape: Sequence[int]) -> dict[str, object]:
