@@ -11,10 +11,12 @@ from xbench.models.built import Built, nearest
 from xbench.models.devices import resolve_device
 from xbench.models.programs import SUFFIXES, build_program
 from xbench.models.python_file import build_python
+from xbench.models.reference import SIBLINGS, VARIANTS, build_reference
 from xbench.models.zoo import build_timm, build_torchvision, torchvision_names
 from xbench.optional import seeded
 
 KINDS = {
+    "reference": "the shipped classifier of planted scenes; also " + ", ".join(SIBLINGS),
     "torchvision:NAME": "a torchvision classifier, for example torchvision:resnet50",
     "timm:NAME": "a timm classifier (needs timm), for example timm:convnext_tiny",
     "PATH.py:FUNCTION": "a function of a Python file that returns an nn.Module",
@@ -94,6 +96,8 @@ def _by_name(spec: str, weights: Path | None) -> Built:
         head, argument, parameters = names.parse(spec)
     except ParameterError:
         raise ModelError(_unknown(spec)) from None
+    if head in VARIANTS and argument is None and not parameters:
+        return build_reference(head, weights)
     if head == "torchvision" and argument:
         return build_torchvision(argument, weights, parameters)
     if head == "timm" and argument:
@@ -104,8 +108,7 @@ def _by_name(spec: str, weights: Path | None) -> Built:
 
 
 def _unknown(spec: str) -> str:
-    known = torchvision_names()
-    hint = nearest(spec, known, "torchvision:")
+    hint = nearest(spec, VARIANTS) or nearest(spec, torchvision_names(), "torchvision:")
     return f"There is no model '{spec}'.{hint} Write {', '.join(KINDS)}."
 
 
