@@ -1,6 +1,5 @@
 """What every metric that removes pixels shares: outputs of the target, both ends, one curve."""
 
-import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -92,7 +91,7 @@ def imputer_of(case: Case, name: str, streams: Streams, draw: int = 0) -> Impute
     key = draw_of(name, streams, draw)
 
     def compute() -> Imputer:
-        mean = mean_color(case.model, case.images.shape[1])
+        mean = mean_color(case.model)
         scope = "shared" if key[2] == 0 else f"shared {key[2]}"
         return make_imputer(name, case.images, mean=mean, streams=streams.shared().scoped(scope))
 
@@ -121,8 +120,6 @@ def outputs_at(
 ) -> Outputs:
     """With the lowest ranks removed, at each of the K counts; K forwards an image.
 
-    The same curve asked for by another metric is not computed again.
-
     Args:
         case: the case.
         ranks: int64 (N, H*W), 0 goes first.
@@ -131,15 +128,8 @@ def outputs_at(
         streams: of the metric.
         draw: which draw of the imputer's noise.
     """
-
-    def compute() -> Outputs:
-        imputer = imputer_of(case, name, streams, draw)
-        return Outputs.of(removal_logits(case.model, imputer, ranks, counts), case.targets)
-
-    what = draw_of(name, streams, draw)
-    key = ("outputs", "curve", what, targets_key(case), digest(ranks), digest(counts))
-    found: Outputs = case.bank.get(key, compute)
-    return found
+    imputer = imputer_of(case, name, streams, draw)
+    return Outputs.of(removal_logits(case.model, imputer, ranks, counts), case.targets)
 
 
 def curve_outputs(
@@ -156,12 +146,6 @@ def curve_outputs(
     """
     inner = outputs_at(case, ranks, counts[..., 1:-1], name, streams)
     return Outputs.join(clean_outputs(case), inner, removed_outputs(case, name, streams))
-
-
-def digest(values: Tensor) -> str:
-    """A hash of a tensor's content."""
-    data = values.detach().cpu().contiguous()
-    return hashlib.blake2b(data.numpy().tobytes(), digest_size=16).hexdigest() + str(data.shape)
 
 
 def sound_maps(case: Case) -> tuple[Tensor, Tensor]:

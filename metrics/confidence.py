@@ -16,12 +16,9 @@ from ._removal import (
     Outputs,
     blank_where,
     clean_outputs,
-    digest,
-    draw_of,
     imputer_of,
     outputs_at,
     sound_maps,
-    targets_key,
 )
 from .deletion import pixel_order
 
@@ -89,23 +86,17 @@ class MaskedConfidence(Metric):
 
 
 def seen_through(case: Case, maps: Tensor, imputer: str, streams: Streams) -> Outputs:
-    """Outputs on images seen through the maps, K = 1; shared by drop, increase and gain."""
+    """Outputs on images seen through the maps, K = 1; one forward an image."""
+    content = imputer_of(case, imputer, streams).content
+    assert content is not None
+    part = maps.clamp(min=0)[:, None]
+    part = part / part.amax(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(part.dtype).tiny)
 
-    def compute() -> Outputs:
-        content = imputer_of(case, imputer, streams).content
-        assert content is not None
-        part = maps.clamp(min=0)[:, None]
-        part = part / part.amax(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(part.dtype).tiny)
+    def build(index: Tensor) -> Tensor:
+        return content[index] + part[index] * (case.images[index] - content[index])
 
-        def build(index: Tensor) -> Tensor:
-            return content[index] + part[index] * (case.images[index] - content[index])
-
-        logits = case.model.rows(len(case), build, like=case.images)
-        return Outputs.of(logits[:, None], case.targets)
-
-    key = ("outputs", "seen", draw_of(imputer, streams), targets_key(case), digest(maps))
-    found: Outputs = case.bank.get(key, compute)
-    return found
+    logits = case.model.rows(len(case), build, like=case.images)
+    return Outputs.of(logits[:, None], case.targets)
 
 
 METRICS.preset(

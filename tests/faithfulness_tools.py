@@ -61,18 +61,18 @@ def planted(n: int = 6, side: int = 16) -> tuple[Case, Tensor, Streams]:
     """A closed-form model: a bright object is evidence for class 1, a bright bar is against it.
 
     Returns:
-        The case, the exact contribution of every pixel against the mean color, and streams.
+        The case, the exact contribution of every pixel against black, and streams.
     """
     generator = torch.Generator().manual_seed(2)
     weights = torch.zeros(1, 1, side, side)
     weights[..., 3:9, 4:10] = 0.4
     weights[..., 11:14, 2:14] = -0.1
-    model = Classifier(Evidence(weights, -4.0), batch_size=16)
+    model = Classifier(Evidence(weights, -2.0), batch_size=16)
     images = 0.2 * torch.rand(n, 1, side, side, generator=generator)
     images[..., 3:9, 4:10] = 0.8 + 0.1 * torch.rand(n, 1, 6, 6, generator=generator)
     images[..., 11:14, 2:14] += 0.7
     ids = [str(i) for i in range(n)]
     targets = torch.ones(n, dtype=torch.long)
-    oracle = (weights * (images - images.mean(dim=(2, 3), keepdim=True)))[:, 0]
+    oracle = (weights * images)[:, 0]
     case = Case(model, images, targets, oracle, no_explain, ids)
     return case, oracle, Streams(seed=0, image_ids=ids, scope="test")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from faithfulness_tools import IDS, case_of, no_explain, planted
 
-from xbench.classifier import Classifier
+from xbench.classifier import Classifier, Normalization
 from xbench.contracts import Case
 from xbench.errors import ParameterError
 from xbench.operations.curves import rescaled, tie_share
@@ -230,7 +230,9 @@ def test_every_imputer_by_name(name, imputer):
 
 
 def linear_case(shape=(3, 12, 12)):
-    model = Classifier(nets.build(nets.Linear, shape=shape), batch_size=64)
+    channels = shape[0]
+    norm = Normalization((0.4, 0.5, 0.6)[:channels], (1.0,) * channels)
+    model = Classifier(nets.build(nets.Linear, shape=shape), normalization=norm, batch_size=64)
     images = nets.pictures(3, *shape)
     targets = torch.tensor([0, 1, 3])
     weights = model.module.head.weight[targets].view(3, *shape)
@@ -241,7 +243,7 @@ def linear_case(shape=(3, 12, 12)):
 @pytest.mark.parametrize("shape", [(3, 12, 12), (1, 13, 9)])
 def test_exact_contributions_of_a_linear_model_are_perfect(shape):
     case, weights, streams = linear_case(shape)
-    base = case.images.mean(dim=(2, 3), keepdim=True)
+    base = torch.tensor([0.4, 0.5, 0.6])[: shape[0], None, None]
     exact = case.with_maps((weights * (case.images - base)).sum(dim=1))
     for name, want in {
         "sensitivity_n": 1.0,
@@ -317,13 +319,14 @@ def test_road_accuracy_is_of_the_label_and_unknown_without_one():
     assert half.values.tolist() == pytest.approx(got.details["morf"].tolist())
 
 
-def test_metrics_share_curves_of_the_same_map():
+def test_both_ends_of_all_curves_are_computed_once():
     case, streams = case_of((3, 12, 12))
     chosen("deletion").value.score(case, streams=streams)
     before = case.model.counter.read()
     chosen("abpc").value.score(case, streams=streams.scoped("another"))
+    chosen("selectivity").value.score(case, streams=streams.scoped("a third"))
     spent = (case.model.counter.read() - before).forwards
-    assert spent == 27 * len(case)  # least relevant first is new, the rest is known
+    assert spent == (27 + 27 + 31) * len(case)
 
 
 def test_normalized_curves_are_undefined_where_the_ends_meet():

@@ -79,12 +79,13 @@ def check_imputer(name: str) -> None:
         raise ParameterError(f"There is no imputer '{name}'; use one of {', '.join(IMPUTERS)}.")
 
 
-def mean_color(model: "Classifier", channels: int) -> Tensor | None:
-    """The mean color that the model was trained with, (C,), None where it declares none."""
-    mean = torch.tensor(model.normalization.mean)
-    if not bool(mean.any()):
-        return None
-    return mean.expand(channels) if mean.numel() == 1 else mean
+def mean_color(model: "Classifier") -> Tensor:
+    """The mean color that the model was trained with, (C,) or (1,).
+
+    It is zero for the network, so the fill "mean" is the baseline "mean" of the methods; a model
+    that declares no normalization has black.
+    """
+    return torch.tensor(model.normalization.mean)
 
 
 def make_imputer(name: str, images: Tensor, *, mean: Tensor | None, streams: Streams) -> Imputer:
