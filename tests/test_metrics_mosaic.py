@@ -22,7 +22,7 @@ from xbench.operations.mosaics import (
     tile,
     untile,
 )
-from xbench.registry import METRICS
+from xbench.registry import METHODS, METRICS
 from xbench.streams import Streams
 
 SIZE = (12, 10)
@@ -275,3 +275,29 @@ def test_confident_pool():
 def test_bad_parameters(text):
     with pytest.raises(ParameterError, match=text.partition("[")[0]):
         METRICS.create(text)
+
+
+@pytest.mark.slow
+def test_published_order_on_a_real_network(imagenet_sample):
+    model, images = nets.mobilenet(imagenet_sample), nets.photographs(imagenet_sample, 24)
+    ids = [f"photo-{i}" for i in range(24)]
+    pool = confident_pool(model, Samples(images, torch.full((24,), -1), ids))
+    keep = [ids.index(name) for name in pool.ids[:4]]
+    means = {}
+    for name in ("random", "edges", "gradient_abs", "guided_backprop_abs", "gradcam"):
+        case = explainers.case_of(
+            METHODS.create(name).value,
+            model,
+            images[keep],
+            image_ids=[ids[i] for i in keep],
+            pool=pool,
+        )
+        assert GridPg().supports(case) is None
+        scores = GridPg().score(case, streams=Streams(0, case.image_ids, "gridpg"))
+        assert scores.defined.all()
+        means[name] = scores.values.mean().item()
+    assert means["random"] == pytest.approx(0.25, abs=1e-6)
+    assert means["edges"] == pytest.approx(0.25, abs=1e-6)
+    assert 0.25 < means["gradient_abs"] < 0.6
+    assert 0.25 < means["guided_backprop_abs"] < 0.6
+    assert means["gradcam"] > 0.6
