@@ -156,6 +156,18 @@ METRICS.preset(
     imputer="blur",
 )
 METRICS.preset(
+    "deletion_tokens",
+    Deletion,
+    card={
+        "summary": "Deletion from a vision transformer by leaving out the tokens of patches.",
+        "limitations": "Only transformers with a class token; a patch goes when half of its "
+        "pixels are removed.",
+        "needs": ("model", "attention"),
+        "default": False,
+    },
+    imputer="tokens",
+)
+METRICS.preset(
     "insertion_rise2018",
     Insertion,
     card={

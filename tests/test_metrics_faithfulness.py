@@ -11,7 +11,7 @@ from xbench.classifier import Classifier, Normalization
 from xbench.contracts import Case
 from xbench.errors import ParameterError
 from xbench.operations.curves import rescaled, tie_share
-from xbench.operations.imputers import IMPUTERS
+from xbench.operations.imputers import SOLVED, STATIC
 from xbench.operations.segments import segment
 from xbench.registry import METRICS
 from xbench.streams import Streams
@@ -217,7 +217,7 @@ def test_zero_constant_and_one_hot_maps_are_handled_as_declared(name):
 
 
 @pytest.mark.parametrize("name", ["deletion", "single_deletion", "faithfulness_correlation"])
-@pytest.mark.parametrize("imputer", IMPUTERS)
+@pytest.mark.parametrize("imputer", [*STATIC, *SOLVED])
 def test_every_imputer_by_name(name, imputer):
     case, streams = case_of((3, 12, 12))
     if name == "deletion" and imputer == "inpaint":

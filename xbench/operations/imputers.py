@@ -3,6 +3,7 @@
 Static imputers put a fixed picture there (a color, a blur, noise). Solved imputers look at what is
 left: the mean of the neighborhood, the noisy linear equations of ROAD, inpainting. All rows of a
 batch are solved together, and each row stops on its own criterion, so neighbors change nothing.
+"tokens" paints nothing: a vision transformer does without the tokens of removed patches.
 """
 
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from xbench.operations.solvers import (
     neighborhood_mean,
     solve_neighbors,
 )
+from xbench.operations.tokens import dropping_tokens
 from xbench.streams import Streams
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 
 STATIC = ("black", "white", "gray", "mean", "blur", "blur_rise", "uniform", "gaussian")
 SOLVED = ("neighborhood", "noisy_linear", "harmonic", "inpaint")
-IMPUTERS = (*STATIC, *SOLVED)
+TOKENS = "tokens"
+IMPUTERS = (*STATIC, *SOLVED, TOKENS)
 NOISY = ("uniform", "gaussian", "noisy_linear")
 ROAD_NOISE = 0.01
 
@@ -45,12 +48,14 @@ class Imputer:
         content: (N, C, H, W), the picture that shows where pixels were removed, or None.
         solve: maps (rows (B, C, H, W), drop bool (B, 1, H, W)) to filled rows, or None.
         noise: (N, C, H, W), added to solved pixels only, or None.
+        tokens: whether the model drops tokens; the pixels then stay as they are.
     """
 
     images: Tensor
     content: Tensor | None = None
     solve: Solve | None = None
     noise: Tensor | None = None
+    tokens: bool = False
 
     def __call__(self, owner: Tensor, drop: Tensor) -> Tensor:
         """Images with pixels removed, float32 (B, C, H, W).
@@ -60,6 +65,8 @@ class Imputer:
             drop: bool (B, 1, H, W), the pixels that are replaced.
         """
         rows = self.images[owner]
+        if self.tokens:
+            return rows
         if self.content is not None:
             return torch.where(drop, self.content[owner], rows)
         assert self.solve is not None
@@ -101,6 +108,8 @@ def make_imputer(name: str, images: Tensor, *, mean: Tensor | None, streams: Str
         ParameterError: an unknown name.
     """
     check_imputer(name)
+    if name == TOKENS:
+        return Imputer(images, tokens=True)
     if name in STATIC:
         return Imputer(images, content=fill(images, name, mean=mean, streams=streams))
     if name == "noisy_linear":
@@ -123,5 +132,17 @@ def imputed_logits(model: "Classifier", imputer: Imputer, count: int, select: Se
         imputer: bound to the images.
         count: number of rows.
         select: maps int64 row indices (B,) to (owner (B,), drop (B, 1, H, W)).
+
+    Raises:
+        UnsupportedError: tokens are to be dropped from a model that has none.
     """
+    if imputer.tokens:
+        with dropping_tokens(model, imputer.images) as mask:
+
+            def build(index: Tensor) -> Tensor:
+                owner, drop = select(index)
+                mask.set(drop)
+                return imputer.images[owner]
+
+            return model.rows(count, build, like=imputer.images)
     return model.rows(count, lambda index: imputer(*select(index)), like=imputer.images)
