@@ -5,13 +5,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import nets  # noqa: E402
+import nets
 
-from xbench.classifier import Classifier, Normalization  # noqa: E402
-from xbench.streams import Streams  # noqa: E402
+from xbench.classifier import Classifier, Normalization
+from xbench.streams import Streams
+
+
+settings.register_profile(  # a loaded machine is no failure
+    "xbench", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("xbench")
 
 
 @pytest.fixture(scope="session", autouse=True)

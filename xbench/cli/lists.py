@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Group
 from rich.padding import Padding
 from rich.table import Table
@@ -97,12 +99,20 @@ def _plain(value: object) -> str:
 def _text(entry: "Entry[Any]", column: str) -> str:
     card = entry.card
     if column == "calls":
-        kinds = {"forwards": "F", "backwards": "B", "tails": "T", "explains": "x map"}
-        parts = [  # forward images, backward images, passes of the tail, maps
-            f"{getattr(card, kind)} {mark}"
-            for kind, mark in kinds.items()
-            if getattr(card, kind, "0") != "0"
-        ]
-        return ", ".join(parts) or "0"
+        from xbench.docs import calls_text
+
+        return calls_text(card)
     value = getattr(card, column, "")
     return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+@app.command()
+@teach
+def docs(
+    folder: Annotated[Path, typer.Argument(help="Where the pages go.")] = Path("docs"),
+) -> None:
+    """Write the tables of methods, metrics and datasets from their cards."""
+    from xbench.docs import write_docs
+
+    for path in write_docs(folder):
+        out.print(str(path), markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Building classifiers from a specification."""

@@ -81,12 +81,16 @@ def rescaled(curves: Tensor, high: Tensor, low: Tensor) -> Tensor:
 def tie_share(values: Tensor) -> Tensor:
     """Share of entries that another entry of the same row equals, float64 (N,).
 
+    Equal means up to a millionth of the row's largest absolute value, so that the rounding of one
+    batch size or another does not make a tie or undo it.
+
     >>> tie_share(torch.tensor([[1.0, 1.0, 2.0, 3.0]])).tolist()
     [0.5]
     """
     ordered = values.flatten(1).sort(dim=1).values
     same = torch.zeros_like(ordered, dtype=torch.bool)
-    equal = ordered[:, 1:] == ordered[:, :-1]
+    slack = 1e-6 * ordered.abs().amax(dim=1, keepdim=True)
+    equal = ordered[:, 1:] - ordered[:, :-1] <= slack
     same[:, 1:] |= equal
     same[:, :-1] |= equal
     return same.double().mean(dim=1)

@@ -1,48 +1,81 @@
 """The leaderboard in the terminal."""
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from xbench.report.tables import heading, number, rank_text
-from xbench.statistics.leaderboard import Cell, Leaderboard
+from xbench.statistics.leaderboard import Cell, Leaderboard, MetricInfo
+
+COLUMN = 14
+FIXED = 46
 
 
 def print_leaderboard(console: Console, board: Leaderboard) -> None:
-    """Print methods by rank, with means (half-widths of the 95 % interval behind them)."""
+    """Print methods by rank, with means and half-widths of the 95 % interval.
+
+    As many metrics as the terminal is wide, first one of every property.
+    """
     table = Table(
-        title=f"Leaderboard, {board.images} images (mean and 95 % interval)", title_justify="left"
+        title=f"Leaderboard, {board.images} images (mean ± half of the 95 % interval)",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
     )
     table.add_column("rank", justify="right")
-    table.add_column("method", no_wrap=True)
-    shown = [metric for metric in board.metrics if any_value(board, metric.label)]
+    table.add_column("method", no_wrap=True, overflow="ellipsis", max_width=30)
+    valued = [metric for metric in board.metrics if any_value(board, metric.label)]
+    shown = _headline(valued, max(1, (console.width - FIXED) // COLUMN))
     for metric in shown:
-        table.add_column(heading(metric.label, metric.direction), justify="right")
+        words = heading(metric.label.replace("_", " "), metric.direction)  # spaces let it wrap
+        table.add_column(words, justify="right", max_width=COLUMN)
     table.add_column("calls", justify="right")
     table.add_column("ms", justify="right")
     for row in board.rows:
-        style = "dim" if row.control else ""
         table.add_row(
             rank_text(row),
             escape(row.method),
             *(_short(row.cells[metric.label]) for metric in shown),
             number(row.calls, 0),
             number(row.seconds * 1000, 1),
-            style=style,
+            style="dim" if row.control else "",
         )
     console.print(table)
+    if len(shown) < len(valued):
+        console.print(f"{len(valued) - len(shown)} more metrics are in the report.", markup=False)
+    _print_reasons(console, board, valued)
+
+
+def _headline(metrics: list[MetricInfo], room: int) -> list[MetricInfo]:
+    """The metrics to show: one of every property first, then the rest, in their own order."""
+    seen: set[str] = set()
+    first: list[MetricInfo] = []
+    rest: list[MetricInfo] = []
+    for metric in metrics:
+        (rest if metric.property in seen else first).append(metric)
+        seen.add(metric.property)
+    chosen = (first + rest)[:room]
+    return [metric for metric in metrics if metric in chosen]
+
+
+def _print_reasons(console: Console, board: Leaderboard, shown: list[MetricInfo]) -> None:
+    """Say of every blank why it is one, once a reason."""
     hidden = [metric.label for metric in board.metrics if metric not in shown]
     if hidden:
         console.print(f"No method has a value in: {', '.join(hidden)}.", markup=False)
-    notes: dict[str, list[str]] = {}
+    methods: dict[tuple[str, str], list[str]] = {}
     for row in board.rows:
+        blank: dict[str, list[str]] = {}
         for metric in shown:
             cell = row.cells[metric.label]
             if cell.defined == 0 and cell.reason:
-                notes.setdefault(f"{row.method}: {cell.reason}", []).append(metric.label)
-    for note, labels in notes.items():
-        where = "" if len(labels) == len(shown) else f" ({', '.join(labels)})"
-        console.print(f"{note}{where}", markup=False, style="dim")
+                blank.setdefault(cell.reason, []).append(metric.label)
+        for reason, labels in blank.items():
+            where = "all metrics" if len(labels) == len(shown) else ", ".join(labels)
+            methods.setdefault((reason, where), []).append(row.method)
+    for (reason, where), names in methods.items():
+        console.print(f"{', '.join(names)}: {reason} ({where})", markup=False, style="dim")
 
 
 def any_value(board: Leaderboard, label: str) -> bool:
