@@ -4,6 +4,8 @@ import itertools
 import math
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 
 def bilinear(grid, size):
@@ -113,3 +115,87 @@ def hsic(masks, scores):
                 kernel[i, j] = 0.5 - (masks[i, cell] - masks[j, cell]) ** 2
         out[cell] = np.trace(kernel @ centering @ gauss @ centering) / n**2
     return out
+
+
+def enlarge(mask, size):
+    return F.interpolate(mask[None, None], size=size, mode="bilinear")[0, 0]
+
+
+def meaningful_perturbation(score, image, blurred, start, shifts, settings):
+    """Fong and Vedaldi 2017, equation 6, one image, autograd through everything."""
+    mask = start.clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([mask], lr=settings["rate"])
+    for dy, dx in shifts:
+        big = enlarge(mask, image.shape[1:])
+        shown = (big * image + (1 - big) * blurred).roll((dy, dx), (1, 2))
+        loss = score(shown) + settings["l1"] * (1 - mask).sum()
+        loss = loss + settings["tv"] * (mask[1:] - mask[:-1]).abs().pow(settings["beta"]).sum()
+        loss = (
+            loss + settings["tv"] * (mask[:, 1:] - mask[:, :-1]).abs().pow(settings["beta"]).sum()
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            mask.clamp_(0, 1)
+    return 1 - enlarge(mask.detach(), image.shape[1:])
+
+
+def smooth_mask(bumps, sigma):
+    """Fong 2019, section 3.2: m(u) = smax_i k(u - u_i) p_i in the cells and a margin of cells."""
+    rows, columns = bumps.shape
+    margin, reach = math.ceil(sigma), 1 + math.ceil(sigma)
+    lines = []
+    for cy in range(-margin, rows + margin):
+        for cx in range(-margin, columns + margin):
+            values = []
+            for i in range(cy - reach, cy + reach + 1):
+                for j in range(cx - reach, cx + reach + 1):
+                    if 0 <= i < rows and 0 <= j < columns:
+                        z = math.hypot(cy - i, cx - j) / sigma
+                        values.append(math.exp(-2 * max(0.0, z - 0.5) ** 2) * bumps[i, j])
+                    else:
+                        values.append(torch.zeros(()))
+            stacked = torch.stack(values)
+            lines.append((stacked * (20 * stacked).softmax(0)).sum())
+    return torch.stack(lines).view(rows + 2 * margin, -1)
+
+
+def extremal_perturbation(score, levels, shape, sigma, area, steps):
+    """Fong 2019: gradient ascent on f(m * x) - l_t |sort(m) - r_a|^2, one image and area."""
+    size = levels[0].shape[1:]
+    margin = math.ceil(sigma)
+    bumps = torch.ones(shape).requires_grad_(True)
+    speed = min(8.0, 800 / steps)
+    points = (shape[0] + 2 * margin) * (shape[1] + 2 * margin)
+    rate = 0.01 * speed * points / 38**2
+    optimizer = torch.optim.SGD([bumps], lr=rate, momentum=0.9, dampening=0.9)
+
+    def inside(mask):
+        return enlarge(mask[margin:-margin, margin:-margin], size)
+
+    for step in range(steps):
+        mask = smooth_mask(bumps, sigma)
+        depth = inside(mask) * (len(levels) - 1)
+        shown = torch.zeros_like(levels[0])
+        for k in range(len(levels) - 1):  # linear between the two nearest levels
+            here = depth.detach().floor().clamp(max=len(levels) - 2) == k
+            between = levels[k] + (depth - k) * (levels[k + 1] - levels[k])
+            shown = shown + here * between
+        if step % 2 == 0:
+            shown = shown.flip(2)
+        reward = score(shown)
+        (gain,) = torch.autograd.grad(reward, mask, retain_graph=True)
+        keys = zip((mask * 1000).round().flatten().tolist(), gain.flatten().tolist(), strict=True)
+        order = [k for _, k in sorted((key, k) for k, key in enumerate(keys))]
+        ordered = mask.flatten()[order]
+        wanted = torch.zeros_like(ordered)
+        wanted[-round(area * shape[0] * shape[1]) :] = 1
+        weight = 300 * 1.0035 ** (step * speed)
+        loss = -reward + weight * ((ordered - wanted) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            bumps.clamp_(0, 1)
+    return inside(smooth_mask(bumps.detach(), sigma))
