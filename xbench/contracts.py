@@ -216,6 +216,7 @@ class Case:
         extras: further masks of the dataset by name (distractors, watermark), bool (N, H, W).
         pool: confident images of the run with the class that each is taken for, from which mosaics
             take partners; the same for every batch, or None. See `xbench.operations.mosaics`.
+        retraining: training images and a way to train the model anew on changed ones, or None.
     """
 
     model: "Classifier"
@@ -232,6 +233,7 @@ class Case:
     bank: "Bank" = field(default_factory=lambda: Bank())
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     pool: "Samples | None" = None
+    retraining: "Retraining | None" = None
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
@@ -261,6 +263,35 @@ class Explain(Protocol):
             targets: classes (R,), default those of the case.
             rows: int64 (R,), default range(N).
             call: names the call, so that controls are re-seeded; see `Streams.call`.
+        """
+
+
+class Retraining(Protocol):
+    """What metrics that train the model anew need; bound to the method of the case.
+
+    Attributes:
+        images: the training images, float32 (M, C, H, W) in [0, 1].
+        ids: one identifier a training image.
+    """
+
+    @property
+    def images(self) -> Tensor:
+        """The training images."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Their identifiers."""
+
+    def maps(self) -> Tensor:
+        """The method's maps of the training images for their labels, float32 (M, H, W)."""
+
+    def train(self, key: object, images: Tensor, *, seed: int) -> "Classifier":
+        """The model, freshly initialized and trained on other versions of the training images.
+
+        Args:
+            key: names these versions; the same key is trained once.
+            images: (M, C, H, W), in the order of `images`.
+            seed: of the initialization and of the order of the images.
         """
 
 
