@@ -110,8 +110,9 @@ class Idgi(StraightBaseline):
     """Important direction gradient integration on the straight line of integrated gradients.
 
     sum over steps j of g_j^2 / (g_j . g_j) * (S_c(x_{j+1}) - S_c(x_j)), g_j the gradient at x_j:
-    the change of the score is shared out along the gradient alone. Completeness is exact. The
-    score is the raw logit, where the authors take the probability.
+    the change of the score is shared out along the gradient alone. Completeness is exact, but
+    for steps whose gradient is zero everywhere. The score is the raw logit, where the authors
+    take the probability.
     """
 
     card: ClassVar[MethodCard] = MethodCard(

@@ -26,7 +26,7 @@ from ._baselines import (
 from ._pixel import PixelMethod, add_rows, gather, require
 from ._rules import uncovered
 
-_SMALL = 1e-7  # below this an input difference is rounding, and the derivative is the multiplier
+_ROUNDING = 1e-6  # a smaller relative change of an input is rounding; there the derivative holds
 _PAPER = "Shrikumar, Greenside and Kundaje 2017, Learning Important Features Through Propagating "
 
 
@@ -214,7 +214,7 @@ class _Rescale:
             else:
                 moved = out[0] * (module.forward(z) - module.forward(reference))
         change = z - reference
-        small = change.abs() < _SMALL
+        small = change.abs() <= _ROUNDING * torch.maximum(z.abs(), reference.abs())
         return (torch.where(small, own[0], moved / change.masked_fill(small, 1.0)),)
 
 

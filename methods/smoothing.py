@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -59,6 +59,7 @@ class SmoothGrad(PixelMethod):
         require(self.n_samples >= 1, "n_samples is at least 1.")
         require(self.stdev > 0, "stdev is above 0.")
         require(self.statistic in known, f"statistic is one of {', '.join(known)}.")
+        METHODS.create(self.base)  # an unknown base is refused at once
 
     @property
     def method(self) -> Method:
@@ -90,7 +91,7 @@ class SmoothGrad(PixelMethod):
             owner = index // n
             noise = _noise(images, owner.tolist(), (index % n).tolist(), streams)
             rows = images[owner] + sigma[owner].view(-1, 1, 1, 1) * noise
-            own = streams.select(owner).scoped(f"{streams.scope}/base")
+            own = streams.select(owner.tolist()).scoped(f"{streams.scope}/base")
             values = _channels(base, model, rows, targets[owner], own).double()
             if sums is None:
                 shape = tuple(values.shape[1:])
@@ -125,35 +126,53 @@ def _channels(
     return base.explain(model, images, targets, streams=streams)[:, None]
 
 
-_SQUARED = {
-    "summary": "Mean squared gradient over noisy copies of the image.",
-    "paper": "Hooker et al. 2019, A Benchmark for Interpretability Methods",
+_SQUARED: dict[str, Any] = {
+    "paper": "Hooker et al. 2019, A Benchmark for Interpretability Methods in Deep Neural Networks",
     "signed": False,
 }
-_VARIANCE = {
-    "summary": "Variance of the gradient over noisy copies of the image.",
-    "paper": "Adebayo et al. 2018, Local Explanation Methods (VarGrad)",
+_VARIANCE: dict[str, Any] = {
+    "paper": "Adebayo et al. 2018, Local Explanation Methods for Deep Neural Networks Lack "
+    "Sensitivity to Parameter Values",
     "signed": False,
 }
+_GUIDED: dict[str, Any] = {"needs": ("gradients", "relu")}
+_MEASURED: dict[str, Any] = {"baseline": "mean"}
+
+
+def _presets(base: str, title: str, facts: dict[str, Any], names: tuple[str, ...], n: int) -> None:
+    """Enter mean, mean square and variance of a base's attributions."""
+    for name, statistic, card in zip(
+        names,
+        get_args(Statistic),
+        (
+            {"summary": f"Mean of {title} over noisy copies of the image."},
+            {"summary": f"Mean square of {title} over noisy copies of the image.", **_SQUARED},
+            {"summary": f"Variance of {title} over noisy copies of the image.", **_VARIANCE},
+        ),
+        strict=True,
+    ):
+        if name != SmoothGrad.card.name:
+            values = {"base": base, "statistic": statistic, "n_samples": n}
+            METHODS.preset(name, SmoothGrad, card={**facts, **card}, **values)
+
+
+def _names(base: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}_{base}" for prefix in ("smooth", "squared", "variance"))
+
+
+_presets("gradient", "the gradient", {}, ("smoothgrad", "smoothgrad_squared", "vargrad"), 50)
+_presets("guided_backprop", "guided backpropagation", _GUIDED, _names("guided_backprop"), 50)
+_presets("input_x_gradient", "gradient times input", _MEASURED, _names("input_x_gradient"), 50)
+_presets(
+    "integrated_gradients",
+    "integrated gradients",
+    _MEASURED,
+    _names("integrated_gradients"),
+    10,  # each copy costs the steps of the integral
+)
 METHODS.preset(
     "smoothgrad_abs",
     SmoothGrad,
     pooling="max_abs",
     card={"summary": "Largest magnitude of SmoothGrad over channels.", "signed": False},
 )
-METHODS.preset("smoothgrad_squared", SmoothGrad, statistic="mean_square", card=_SQUARED)
-METHODS.preset("vargrad", SmoothGrad, statistic="variance", card=_VARIANCE)
-for _base, _title in (
-    ("guided_backprop", "guided backpropagation"),
-    ("input_x_gradient", "gradient times input"),
-    ("integrated_gradients", "integrated gradients"),
-):
-    _few: dict[str, int] = {"n_samples": 10} if _base == "integrated_gradients" else {}
-    for _prefix, _how, _card in (
-        ("smooth", "mean", {"summary": f"Mean of {_title} over noisy copies."}),
-        ("squared", "mean_square", {**_SQUARED, "summary": f"Mean square of {_title} over noise."}),
-        ("variance", "variance", {**_VARIANCE, "summary": f"Variance of {_title} over noise."}),
-    ):
-        METHODS.preset(
-            f"{_prefix}_{_base}", SmoothGrad, base=_base, statistic=_how, card=_card, **_few
-        )

@@ -84,7 +84,7 @@ def pictures(
     return torch.rand(n, channels, height, width, generator=generator)
 
 
-def mobilenet(folder: Path, batch_size: int = 4) -> Classifier:
+def mobilenet(folder: Path, batch_size: int | None = 4) -> Classifier:
     """The real MobileNetV2 of the `imagenet_sample` fixture."""
     network = mobilenet_v2(weights=None)
     state = torch.load(folder / "mobilenet_v2.pt", weights_only=True)

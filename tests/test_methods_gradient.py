@@ -27,6 +27,8 @@ SMOOTH = [
     "vargrad[n_samples=5]",
     "smooth_guided_backprop[n_samples=3]",
     "smooth_input_x_gradient[n_samples=3]",
+    "squared_guided_backprop[n_samples=2]",
+    "variance_input_x_gradient[n_samples=2]",
     "smooth_integrated_gradients[base=integrated_gradients[n_steps=3],n_samples=2]",
 ]
 ALL = PLAIN + GUIDED + SMOOTH
@@ -255,6 +257,7 @@ def test_draws_depend_on_the_image_and_seed_alone(cnn: Classifier, streams: Stre
     [
         "gradient[pooling=median]",
         "input_x_gradient[baseline=green]",
+        "smoothgrad[base=input_x_gradient[baseline=green]]",
         "smoothgrad[n_samples=0]",
         "smoothgrad[statistic=mode]",
         "smoothgrad[stdev=-1.0]",

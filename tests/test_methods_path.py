@@ -1,5 +1,7 @@
 """Path methods against captum, slow twins and closed forms."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import captum.attr
@@ -274,6 +276,20 @@ def test_deeplift_is_complete_over_functional_relus_and_overlapping_windows(
     assert float(residual("deeplift", model, nets.pictures(3), streams).max()) < 1e-3
 
 
+def test_deeplift_does_not_depend_on_the_scale_of_the_signals(streams: Streams) -> None:
+    network = nets.build(nets.SmallCNN)
+    images = nets.pictures(3)
+    strong = explain("deeplift", Classifier(network, batch_size=4), images, streams)
+    batch_norm = network.features[1]
+    for value in (batch_norm.weight, batch_norm.bias, network.features[5].running_mean):
+        value.data *= 2.0**-30  # faint signals between the layers
+    network.features[4].bias.data *= 2.0**-30
+    network.features[5].running_var.data *= 2.0**-60
+    network.features[5].eps *= 2.0**-60
+    faint = explain("deeplift", Classifier(network, batch_size=4), images, streams)
+    assert torch.allclose(faint, strong, rtol=1e-3, atol=1e-5 * float(strong.abs().max()))
+
+
 @pytest.mark.parametrize("name", ["deeplift", "deeplift_shap", "fullgrad"])
 def test_operations_without_a_rule_are_refused(name: str) -> None:
     class Gated(nets.SmallCNN):
@@ -389,3 +405,27 @@ def test_completeness_on_the_real_network(imagenet_sample: Path) -> None:
     assert many < few / 3
     assert median("deeplift") < 0.01
     assert median("fullgrad") < 0.01
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import nets, torch
+from xbench.registry import METHODS
+from xbench.streams import Streams
+folder = Path(sys.argv[2])
+model, images = nets.mobilenet(folder, batch_size=None), nets.photographs(folder, 8)
+targets = torch.zeros(8, dtype=torch.int64)
+method = METHODS.create("integrated_gradients[n_steps=50]").value
+method.explain(model, images, targets, streams=Streams(0, list("abcdefgh")))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+@pytest.mark.slow
+def test_fifty_steps_of_eight_photographs_fit_in_three_gigabytes(imagenet_sample: Path) -> None:
+    tests = str(Path(__file__).parent)
+    command = [sys.executable, "-c", MEMORY, tests, str(imagenet_sample)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 3.0

@@ -1,18 +1,28 @@
 """Batch sizes: the fastest that fits, measured once, halved when memory runs out."""
 
 import hashlib
+import importlib
 import json
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
+resource: ModuleType | None
+try:
+    resource = importlib.import_module("resource")
+except ImportError:  # Windows has no such account; there the time alone decides
+    resource = None
+
 CPU_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 CUDA_SIZES = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
+CPU_MEMORY = 0.75 * 2**30  # bytes; a batch that took so much is the largest that is tried
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -66,6 +76,7 @@ def best_batch_size(step: Callable[[int], None], key: str, device: torch.device)
 
 def _measure(step: Callable[[int], None], device: torch.device) -> int:
     seconds: dict[int, float] = {}
+    before = _peak_memory()
     for size in CUDA_SIZES if device.type == "cuda" else CPU_SIZES:
         try:
             times = [_timed(step, size, device) for _ in range(3 if seconds else 4)]
@@ -75,10 +86,19 @@ def _measure(step: Callable[[int], None], device: torch.device) -> int:
             raise
         seconds[size] = min(times[1:]) / size
         best = min(seconds.values())
-        if seconds[size] > 1.25 * best or times[-1] > 2.0:
+        full = device.type == "cpu" and _peak_memory() - before > CPU_MEMORY
+        if full or seconds[size] > 1.25 * best or times[-1] > 2.0:
             break
     best = min(seconds.values())
     return min(size for size, value in seconds.items() if value <= 1.05 * best)
+
+
+def _peak_memory() -> int:
+    """Bytes of main memory that this process held at its peak, 0 where nobody counts."""
+    if resource is None:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) if sys.platform == "darwin" else int(peak) * 1024
 
 
 def _timed(step: Callable[[int], None], size: int, device: torch.device) -> float:
