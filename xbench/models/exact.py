@@ -10,10 +10,12 @@ class 0 and its Shapley values (Shapley 1953) phi are, for images with a, b, c >
 - `and`: relu(a + b - 1). v(A) = v(B) = 0 for a, b <= 1, so phi_A = phi_B = f / 2.
 - `or`: max(a, b). v(A) = a, v(B) = b, so phi_A = (a + f - b) / 2, phi_B = (b + f - a) / 2: the
   larger one gets its lead in full, and the rest is shared.
-- `xor`: |a - b|. phi_A = (a + f - b) / 2, phi_B = (b + f - a) / 2; for a >= b, phi = (a - b, 0),
-  although B matters (alone it gives b).
-- `saturating`: min(1, a + b + c). By its definition over the 6 orders, see `_shapley`; where all
-  three are 1, each gets 1/3 and every gradient is 0.
+- `xor`: a + b - 2 relu(a + b - 1), which is a XOR b at 0 and 1. With a + b > 1: v(A) = a,
+  v(B) = b, f = 2 - a - b, so phi_A = (a + f - b) / 2 = 1 - b and phi_B = 1 - a: either cell
+  counts for the less, the more the other one would do alone.
+- `saturating`: min(1, a + b + c) with any two of them above 1: phi_A = a / 3 + (2 - b - c) / 6
+  (a where A joins first, 1 - b or 1 - c where it joins second, 0 where it joins last), and so on;
+  every gradient at the image is 0.
 - `distractor`: a. A bright cell D makes filters of its own fire, whose outgoing weights are 0:
   phi_A = a, and everything else gets 0.
 - `color`: the sum over all cells of relu(redness), redness = z_r - (z_g + z_b) / 2: a shortcut
@@ -24,9 +26,7 @@ class 0 and its Shapley values (Shapley 1953) phi are, for images with a, b, c >
 A cell is relevant where it is no null player: some coalition's value changes when it joins.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Final
 
 import torch
@@ -49,7 +49,7 @@ STRUCTURES: Final = {
     "linear": "a masked linear sum",
     "and": "both of two cells",
     "or": "the larger of two cells",
-    "xor": "the difference of two cells",
+    "xor": "one of two cells, but not both",
     "saturating": "a sum of three cells that saturates",
     "distractor": "one cell; another one only looks important",
     "color": "redness, wherever it is",
@@ -58,7 +58,7 @@ STRUCTURES: Final = {
 }
 
 _BRIGHT, _DARK, _RED, _COPY = range(4)  # filters
-_LOGICS = 4
+_LOGICS = 1
 
 
 class ExactNet(nn.Module):
@@ -125,11 +125,14 @@ class ExactNet(nn.Module):
             inputs[first, _BRIGHT, [a, b]] = 1
             bias[first] = -1
             head[0, first] = 1
-        elif self.structure in ("or", "xor"):
+        elif self.structure == "or":
             inputs[first, _BRIGHT, a], inputs[first, _BRIGHT, b] = 1, -1
-            inputs[first + 1, _BRIGHT, a], inputs[first + 1, _BRIGHT, b] = -1, 1
-            head[0, first] = 1  # relu(a - b)
-            head[0, first + 1 if self.structure == "xor" else b] = 1  # relu(b - a), or b
+            head[0, [first, b]] = 1  # relu(a - b) + b
+        elif self.structure == "xor":
+            inputs[first, _BRIGHT, [a, b]] = 1
+            bias[first] = -1
+            head[0, [a, b]] = 1
+            head[0, first] = -2
         elif self.structure == "saturating":
             head[0, [a, b, c]] = 1
             inputs[first, _BRIGHT, [a, b, c]] = 1
@@ -194,7 +197,8 @@ def gather(maps: Tensor) -> Tensor:
 def exact_case(structure: str, numbers: list[int], *, seed: int = 0, grid: int = GRID) -> ExactCase:
     """Images by number with their exact Shapley values and relevant cells.
 
-    Gray levels are drawn in eighths: 5/8 to 1 in the cells that are read, -1 to 1 elsewhere.
+    Gray levels z are drawn from 9/16 to 15/16, all different, in the cells A, B and C, and in
+    eighths from -1 to 1 elsewhere.
 
     Args:
         structure: one of `STRUCTURES`.
@@ -228,8 +232,9 @@ def _draw(structure: str, number: int, seed: int, grid: int) -> Tensor:
         shade = torch.cat([eighths(2, 8, 1, 3), eighths(-8, 0, 2, 3)])
         z.view(3, -1)[:, red] = shade
         return z
-    for place in (A, B, C):
-        z[:, place[0], place[1]] = eighths(5, 8, 1)
+    levels = (9 + torch.randperm(7, generator=generator).float()) / 16
+    for place, level in zip((A, B, C), levels, strict=False):
+        z[:, place[0], place[1]] = level
     if structure == "distractor":
         z[:, D[0], D[1]] = 1
     return z
@@ -259,27 +264,17 @@ def _places(
     """The relevant cells and their Shapley values."""
     if structure == "and":
         return {A: (a + b - 1) / 2, B: (a + b - 1) / 2}
-    if structure in ("or", "xor"):
-        f = max(a, b) if structure == "or" else abs(a - b)
-        return {A: (a + f - b) / 2, B: (b + f - a) / 2}
+    if structure == "or":
+        return {A: (a + max(a, b) - b) / 2, B: (b + max(a, b) - a) / 2}
+    if structure == "xor":
+        return {A: 1 - b, B: 1 - a}
     if structure == "saturating":
-        return dict(zip((A, B, C), _shapley((a, b, c), lambda s: min(1.0, sum(s))), strict=True))
+        return {
+            place: one / 3 + (2 - (a + b + c - one)) / 6 for place, one in ((A, a), (B, b), (C, c))
+        }
     if structure == "places" and target == 1:
         return {B: b}
     return {} if structure == "blind" else {A: a}
-
-
-def _shapley(values: tuple[float, ...], worth: Callable[[list[float]], float]) -> tuple[float, ...]:
-    """Mean over all orders of what each player adds when it joins."""
-    orders = list(permutations(range(len(values))))
-    totals = [0.0] * len(values)
-    for order in orders:
-        present: list[float] = []
-        for player in order:
-            before = worth(present)
-            present.append(values[player])
-            totals[player] += worth(present) - before
-    return tuple(total / len(orders) for total in totals)
 
 
 def build_exact(structure: str, grid: int = GRID) -> Built:

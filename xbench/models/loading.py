@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 from xbench import names
 from xbench.classifier import Classifier, Normalization
 from xbench.contracts import Geometry
-from xbench.errors import ModelError, ParameterError
+from xbench.errors import ModelError, ParameterError, XbenchError
 from xbench.models.built import Built, nearest
 from xbench.models.devices import resolve_device
+from xbench.models.exact import STRUCTURES, build_exact
 from xbench.models.programs import SUFFIXES, build_program
 from xbench.models.python_file import build_python
 from xbench.models.reference import SIBLINGS, VARIANTS, build_reference
@@ -17,6 +20,7 @@ from xbench.optional import seeded
 
 KINDS = {
     "reference": "the shipped classifier of planted scenes; also " + ", ".join(SIBLINGS),
+    "exact:NAME": "a closed-form network with known attribution: " + ", ".join(STRUCTURES),
     "torchvision:NAME": "a torchvision classifier, for example torchvision:resnet50",
     "timm:NAME": "a timm classifier (needs timm), for example timm:convnext_tiny",
     "PATH.py:FUNCTION": "a function of a Python file that returns an nn.Module",
@@ -70,7 +74,31 @@ def load_classifier(
         own=built.own,
     )
     classifier.notes = list(built.notes)
+    _probe(classifier)
     return classifier
+
+
+def _probe(classifier: Classifier) -> None:
+    """One black image through the network, so that misfits are a sentence and not a traceback."""
+    geometry, names_of = classifier.geometry, classifier.class_names
+    if geometry.crop is None:
+        return
+    shape = (geometry.channels, *geometry.crop)
+    try:
+        classes = classifier.classes(torch.zeros(1, *shape, device=classifier.device))
+    except XbenchError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"The model cannot take an image of {' x '.join(map(str, shape))} ({first}); give its "
+            "input size and channels."
+        ) from error
+    if names_of and len(names_of) != classes:
+        raise ModelError(
+            f"'{classifier.name}' names {len(names_of)} classes, but the model returns {classes} "
+            "logits."
+        )
 
 
 def build(spec: str, weights: Path | None) -> Built:
@@ -98,6 +126,8 @@ def _by_name(spec: str, weights: Path | None) -> Built:
         raise ModelError(_unknown(spec)) from None
     if head in VARIANTS and argument is None and not parameters:
         return build_reference(head, weights)
+    if head == "exact" and argument and not parameters and weights is None:
+        return build_exact(argument)
     if head == "torchvision" and argument:
         return build_torchvision(argument, weights, parameters)
     if head == "timm" and argument:
