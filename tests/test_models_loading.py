@@ -17,7 +17,7 @@ from xbench.datasets.folders import ImageFolder
 from xbench.classifier import Classifier, Normalization
 from xbench.contracts import Geometry
 from xbench.errors import ModelError, ParameterError
-from xbench.models import checkpoints
+from xbench.models import checkpoints, reference
 from xbench.models.devices import resolve_device
 from xbench.models.loading import load_classifier
 from xbench.models.zoo import build_torchvision
@@ -45,6 +45,9 @@ def strange():
 
 def halfway():
     return Net(), dict(mean=0.5)
+
+def unnamed():
+    return Net(), dict(crop=24, class_names=["a", "b"])
 
 def text():
     return "a network"
@@ -105,6 +108,7 @@ def test_overrides(net: Path) -> None:
         ("descrbed", "no function 'descrbed'. Did you mean described?"),
         ("strange", "says 'meen' of its network. Did you mean mean"),
         ("halfway", "describes its network wrongly ('std')"),
+        ("unnamed", "names 2 classes, but the model returns 3 logits"),
         ("text", "returns a str; it must return an nn.Module"),
         ("failing", "fails with RuntimeError: no such thing"),
     ],
@@ -266,6 +270,7 @@ def test_programs(tmp_path: Path) -> None:
     [
         ("torchvision:resnet81", "torchvision has no classifier 'resnet81'. Did you mean torchvis"),
         ("mobilenet_v2", "Did you mean torchvision:mobilenet_v2"),
+        ("refernce", "There is no model 'refernce'. Did you mean reference or"),
         ("what ever", "There is no model 'what ever'."),
         ("torchvision:", "There is no model"),
         ("torchvision:alexnet[weights=V9]", "has the weights IMAGENET1K_V1, no V9"),
@@ -274,6 +279,16 @@ def test_programs(tmp_path: Path) -> None:
 def test_unknown_models(spec: str, message: str) -> None:
     with pytest.raises(ModelError, match=re.escape(message)):
         load(spec)
+
+
+def test_reference_with_other_weights(tmp_path: Path) -> None:
+    wanted = nets.build(reference.ReferenceNet, seed=3).state_dict()
+    torch.save({"state_dict": wanted}, tmp_path / "w.pt")
+    model = load("reference", tmp_path / "w.pt")
+    assert all(torch.equal(value, wanted[key]) for key, value in state(model).items())
+    assert model.geometry == reference.GEOMETRY
+    assert model.normalization == reference.NORMALIZATION
+    assert model.class_names == list(reference.reference_card().class_names)
 
 
 def test_unreachable_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
