@@ -1,5 +1,13 @@
 """The command line: `xbench run`, `plan`, `explain`, `report`, `doctor` and the lists."""
 
-from xbench.cli.app import main
+import xbench.cli.explaining
+import xbench.cli.lists
+import xbench.cli.reporting
+import xbench.cli.running
+import xbench.cli.training  # noqa: F401 - each import registers its commands
+from xbench.cli.app import app
 
-__all__ = ["main"]
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="xbench")

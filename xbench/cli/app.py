@@ -1,6 +1,5 @@
 """The Typer application; commands import torch only when they run."""
 
-import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -57,11 +56,3 @@ def root(
     ),
 ) -> None:
     """Which saliency method can you trust, for your model and your images, and at what cost?"""
-
-
-def main() -> None:
-    """The console script."""
-    from xbench.cli import commands  # noqa: F401 - registers the commands
-
-    app(prog_name="xbench")
-    sys.exit(0)

@@ -36,6 +36,12 @@ LayerOption = Annotated[
 MaxCalls = Annotated[
     int | None, typer.Option(help="Refuse cells that need more model calls an image.")
 ]
+Twin = Annotated[
+    Path | None, typer.Option(help="Weights of the model's twin trained on permuted labels.")
+]
+OnlyCorrect = Annotated[
+    bool, typer.Option("--only-correct", help="Only images that the model gets right.")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

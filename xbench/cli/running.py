@@ -36,6 +36,8 @@ def run(
     target: o.Target = "predicted",
     layer: o.LayerOption = None,
     max_calls: o.MaxCalls = None,
+    twin: o.Twin = None,
+    only_correct: o.OnlyCorrect = False,
     out_folder: Out = None,
     resume: Resume = False,
     quiet: Quiet = False,
@@ -48,7 +50,7 @@ def run(
     settings = o.settings_of(
         model=model, weights=weights, dataset=dataset, methods=methods, metrics=metrics,
         limit=limit, seed=seed, device=device, batch_size=batch_size, target=target, layer=layer,
-        max_calls=max_calls,
+        max_calls=max_calls, twin=twin, only_correct=only_correct,
         out=out_folder, resume=resume,
     )  # fmt: skip
     with LiveProgress(err, quiet=quiet) as progress:
@@ -87,6 +89,8 @@ def plan(
     target: o.Target = "predicted",
     layer: o.LayerOption = None,
     max_calls: o.MaxCalls = None,
+    twin: o.Twin = None,
+    only_correct: o.OnlyCorrect = False,
     as_json: o.JsonFlag = False,
 ) -> None:
     """Say what a run would cost: cells, model calls, time and disk. Nothing is written."""
@@ -96,7 +100,7 @@ def plan(
     settings = o.settings_of(
         model=model, weights=weights, dataset=dataset, methods=methods, metrics=metrics,
         limit=limit, seed=seed, device=device, batch_size=batch_size, target=target, layer=layer,
-        max_calls=max_calls,
+        max_calls=max_calls, twin=twin, only_correct=only_correct,
     )  # fmt: skip
     planned = make_plan(make_grid(settings))
     if as_json:

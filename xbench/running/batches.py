@@ -10,8 +10,11 @@ from xbench.classifier import Counter
 from xbench.contracts import Bank, Samples
 from xbench.cost import Cost
 from xbench.errors import DataError, ModelError
+from xbench.operations.mosaics import confident_pool
 from xbench.running.grid import Grid
 from xbench.streams import Streams
+
+POOL = 256
 
 
 class SharedBank(Bank):
@@ -52,6 +55,7 @@ class Batch:
         streams: one stream an image, not scoped yet.
         bank: shared work.
         facts: what cost formulas may use, see `Classifier.facts`.
+        pool: images that the model is sure of, partners for mosaics; the same for all chunks.
     """
 
     number: int
@@ -67,12 +71,21 @@ class Batch:
     streams: Streams
     bank: SharedBank
     facts: Mapping[str, object]
+    pool: Samples | None
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def read_batch(grid: Grid, number: int) -> Batch:
+def read_pool(grid: Grid) -> Samples | None:
+    """Images that the model is sure of, among the first of the source; None if nobody asks."""
+    if not any("pool" in metric.card.needs for metric in grid.metrics):
+        return None
+    first = grid.source.read(range(min(POOL, len(grid.source))))
+    return confident_pool(grid.model, first)
+
+
+def read_batch(grid: Grid, number: int, pool: Samples | None = None) -> Batch:
     """Read a chunk, classify it, and decide which class each map is asked for.
 
     Raises:
@@ -111,6 +124,7 @@ def read_batch(grid: Grid, number: int) -> Batch:
         streams=Streams(seed=grid.seed, image_ids=list(samples.ids)),
         bank=SharedBank(grid.model.counter),
         facts=grid.model.facts(images.shape),
+        pool=pool,
     )
 
 

@@ -3,7 +3,7 @@
 import json
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,18 +12,21 @@ from torch import Tensor
 
 from xbench.contracts import (
     Case,
+    Complete,
+    Explain,
     Method,
     Metric,
     PairMetric,
     Scores,
     Status,
+    TruthMethod,
     check_maps,
 )
 from xbench.cost import Cost
 from xbench.errors import InvalidMapError, RunError, UnsupportedError, XbenchError
 from xbench.registry import Chosen
 from xbench.running.batches import Batch
-from xbench.running.cases import bind
+from xbench.running.cases import bind, bind_truth
 from xbench.running.grid import Grid
 from xbench.running.guard import Guard
 from xbench.running.maps import MapCache, decode, encode, map_key
@@ -31,6 +34,8 @@ from xbench.running.maps import MapCache, decode, encode, map_key
 _NEEDS = {
     "truth": ("truth", "The data has no masks of what counts."),
     "twin": ("twin", "There is no twin trained on permuted labels; see `xbench train twin`."),
+    "pool": ("pool", "There is no pool of images that the model is sure of."),
+    "retraining": ("retraining", "There is no way to train this model anew in a run."),
 }
 
 
@@ -46,6 +51,7 @@ class Outcome:
         peak_mb: peak device memory.
         trace: the traceback of an error, for the log.
         maps: of an explanation.
+        details: further values of an explanation by name, one an image.
         scores: of a metric.
     """
 
@@ -56,6 +62,7 @@ class Outcome:
     peak_mb: float = 0.0
     trace: str = ""
     maps: Tensor | None = None
+    details: Mapping[str, Tensor] = field(default_factory=dict)
     scores: Scores | None = None
 
 
@@ -84,7 +91,8 @@ def explain(
 
     known = cache.load(key, model.device)
     if known is not None:
-        return Outcome("ok", maps=known[0], **_noted(known[1]))
+        details = _residual(grid, batch, method, known[0])
+        return Outcome("ok", maps=known[0], details=details, **_noted(known[1]))
     outcome = _attempt(grid, len(batch), work, lambda maps: {"maps": maps})
     harm = guard.harm()
     if harm:
@@ -93,7 +101,8 @@ def explain(
         return outcome
     about = {"label": method.label, "method": method.identity, "chunk": str(batch.number)}
     cache.save(key, outcome.maps, {**about, **_note(outcome)})
-    return replace(outcome, maps=decode(*encode(outcome.maps)))
+    maps = decode(*encode(outcome.maps))
+    return replace(outcome, maps=maps, details=_residual(grid, batch, method, maps))
 
 
 def _note(outcome: Outcome) -> dict[str, str]:
@@ -130,6 +139,7 @@ def score(
         method=method.value,
         bank=batch.bank,
         extras=batch.extras,
+        pool=batch.pool,
     )
 
     def work() -> Scores:
@@ -178,9 +188,22 @@ def _within(grid: Grid, cost: Cost) -> None:
         )
 
 
-def _bound(method: Method, grid: Grid, batch: Batch, scope: str = "") -> Callable[..., Tensor]:
-    streams = batch.streams.scoped(scope)
-    return bind(method, grid.model, batch.images, batch.targets, streams, batch.truth)
+def _bound(method: Method, grid: Grid, batch: Batch, scope: str) -> Explain:
+    if isinstance(method, TruthMethod) and batch.truth is not None:
+        return bind_truth(method, batch.truth)
+    return bind(method, grid.model, batch.images, batch.targets, batch.streams.scoped(scope))
+
+
+def _residual(grid: Grid, batch: Batch, method: Chosen[Method], maps: Tensor) -> dict[str, Tensor]:
+    """How far complete methods are from what they promise; its model calls are not counted."""
+    if not isinstance(method.value, Complete):
+        return {}
+    streams = batch.streams.scoped(method.identity)
+    with grid.model.counter.paused():
+        found = method.value.residual(
+            grid.model, batch.images, batch.targets, maps, streams=streams
+        )
+    return {"residual": found}
 
 
 def _attempt(

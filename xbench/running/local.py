@@ -13,7 +13,7 @@ from xbench.cost import Cost
 from xbench.records import Curve, Record, Store, Unit
 from xbench.registry import Chosen
 from xbench.running import cells
-from xbench.running.batches import Batch, read_batch
+from xbench.running.batches import Batch, read_batch, read_pool
 from xbench.running.cells import Outcome
 from xbench.running.grid import EXPLAIN, Grid
 from xbench.running.guard import Guard
@@ -92,9 +92,10 @@ class _Runner:
         self.tally.kept = len(units) - len(todo)
         self.progress.start(len(units), self.tally.kept)
         guard = Guard(self.grid.model)
+        pool = read_pool(self.grid) if todo else None
         for number in sorted({unit.chunk for unit in todo}):
             missing = {unit for unit in todo if unit.chunk == number}
-            batch = read_batch(self.grid, number)
+            batch = read_batch(self.grid, number, pool)
             self.cache.save_thumbnails(number, batch.images, batch.ids)
             self._chunk(batch, missing, guard)
             self.tally.shared = self.tally.shared + batch.bank.spent
@@ -160,7 +161,8 @@ def _series(unit: Unit, outcome: Outcome, size: int) -> dict[str, list[float]]:
         further = {f"{unit.metric}/{name}": values.tolist() for name, values in details}
         return {unit.metric: outcome.scores.values.tolist(), **further}
     value = outcome.cost.calls if outcome.maps is not None else float("nan")
-    return {unit.metric: [value] * size}
+    further = {f"{unit.metric}/{name}": found.tolist() for name, found in outcome.details.items()}
+    return {unit.metric: [value] * size, **further}
 
 
 def _records(grid: Grid, batch: Batch, unit: Unit, outcome: Outcome) -> Iterator[Record]:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from xbench.classifier import Classifier
-from xbench.contracts import Geometry, Source
+from xbench.contracts import Dataset, Geometry, Source
 from xbench.errors import ParameterError, RunError
 from xbench.models.loading import load_classifier
 from xbench.records import Store, read_frame
@@ -22,6 +22,7 @@ from xbench.running.folder import RunFolder
 from xbench.running.grid import Grid
 from xbench.running.local import Progress, Tally, execute
 from xbench.running.manifest import build
+from xbench.selection import only_correct
 from xbench.statistics.leaderboard import Leaderboard, build_leaderboard
 
 
@@ -43,6 +44,9 @@ class Settings:
         max_calls: refuse cells that need more model calls an image.
         layers: overrides of layer roles by name.
         out: the run folder, None for a new one under runs/.
+        twin: weights of the model's twin that was trained on permuted labels; the shipped
+            reference brings its own.
+        only_correct: only images that the model gets right.
         resume: go on with what the folder holds.
         command: the command line, for the manifest.
     """
@@ -61,6 +65,8 @@ class Settings:
     max_calls: int | None = None
     layers: Mapping[str, str] = field(default_factory=dict)
     out: Path | None = None
+    twin: Path | None = None
+    only_correct: bool = False
     resume: bool = False
     command: Sequence[str] = field(default_factory=lambda: ["xbench", *sys.argv[1:]])
 
@@ -130,9 +136,7 @@ def make_grid(settings: Settings) -> Grid:
     metrics = METRICS.select(settings.metrics, {"default": _is_default})
     dataset = DATASETS.create(settings.dataset)
     model = _classifier(settings)
-    source = dataset.value.open(
-        model.geometry, limit=settings.limit, seed=settings.seed, classes=_class_count(model)
-    )
+    source = _open(settings, dataset.value, model)
     _same_size(model.geometry, source)
     return Grid(
         model=model,
@@ -143,6 +147,7 @@ def make_grid(settings: Settings) -> Grid:
         chunk=settings.chunk,
         target=settings.target,
         max_calls=settings.max_calls,
+        twin=_twin(settings),
     )
 
 
@@ -229,12 +234,30 @@ def _classifier(settings: Settings) -> Classifier:
     )
 
 
+def _open(settings: Settings, dataset: Dataset, model: Classifier) -> Source:
+    classes = len(model.class_names) or None
+
+    def open_with(limit: int | None) -> Source:
+        return dataset.open(model.geometry, limit=limit, seed=settings.seed, classes=classes)
+
+    if settings.only_correct:
+        return only_correct(model, open_with, limit=settings.limit, seed=settings.seed)
+    return open_with(settings.limit)
+
+
+def _twin(settings: Settings) -> Classifier | None:
+    """The twin that was asked for, or the one that the reference brings."""
+    if settings.twin is not None:
+        if isinstance(settings.model, Classifier):
+            raise ParameterError("A twin's weights need a model given by name, not an object.")
+        return _classifier(replace(settings, weights=settings.twin))
+    if settings.model == "reference" and settings.weights is None:
+        return _classifier(replace(settings, model="reference-twin"))
+    return None
+
+
 def _is_default(entry: Entry[Any]) -> bool:
     return bool(entry.card.default)
-
-
-def _class_count(model: Classifier) -> int | None:
-    return len(model.class_names) or None
 
 
 def _same_size(geometry: Geometry, source: Source) -> None:
