@@ -78,7 +78,7 @@ class SensitivityN(Metric):
         needs=("model",),
         forwards="1 + sizes * subsets",
         shared="1 + sizes * subsets",
-        invariances=("scale", "shift"),
+        invariances=("scale",),
         chance="0",
     )
 
@@ -145,7 +145,7 @@ class FaithfulnessCorrelation(Metric):
         needs=("model",),
         forwards="1 + draws",
         shared="1 + draws",
-        invariances=("scale", "shift"),
+        invariances=("scale",),
         chance="0",
         default=True,
     )
