@@ -2,7 +2,9 @@
 
 A hole's pixels obey x_i = sum_j w_ij x_j / sum_j w_ij over the neighbors j that lie inside the
 image; pixels outside the hole are given. The matrix is symmetric and positive definite as long as
-one pixel is given, so conjugate gradients solve it, started from a pyramid of local means.
+one pixel is given, so conjugate gradients solve it, started from a pyramid of local means and
+preconditioned by one cycle through grids of halved size (multigrid): large holes then take about
+as many iterations as small ones.
 """
 
 from dataclasses import dataclass
@@ -19,19 +21,29 @@ restoration = optional("skimage.restoration", "install it with `pip install scik
 Weights = tuple[float, float]
 ROAD_NEIGHBORS: Weights = (1 / 6, 1 / 12)
 FOUR_NEIGHBORS: Weights = (1 / 4, 0.0)
-_CHECK_EVERY = 8
+_CHECK_EVERY = 3
+_DAMPING = 0.7
+_COARSEST = 4
+_SWEEPS = 8
 
 
 @dataclass
 class _System:
-    """The equations of a batch of holes: (degree - weights) x = b on dropped pixels."""
+    """The equations of a batch of holes on one grid: (degree - weights) x = b where dropped."""
 
     drop: Tensor  # (B, 1, H, W) float, 1 where dropped
     weights: Weights
     degree: Tensor  # (1, 1, H, W), total weight of the neighbors inside the image
 
+    @staticmethod
+    def over(drop: Tensor, weights: Weights) -> "_System":
+        return _System(drop, weights, _neighbors(torch.ones_like(drop[:1]), weights))
+
     def apply(self, x: Tensor) -> Tensor:
         return self.drop * (self.degree * x - _neighbors(x, self.weights))
+
+    def relax(self, residual: Tensor) -> Tensor:
+        return _DAMPING * self.drop * residual / self.degree
 
 
 def _neighbors(x: Tensor, weights: Weights) -> Tensor:
@@ -49,7 +61,7 @@ def solve_neighbors(
     weights: Weights = ROAD_NEIGHBORS,
     *,
     tolerance: float = 1e-6,
-    limit: int = 2000,
+    limit: int = 500,
 ) -> Tensor:
     """Replace dropped pixels by the solution of the neighbor equations (Rong et al. 2022).
 
@@ -64,37 +76,67 @@ def solve_neighbors(
     Returns:
         float32 (B, C, H, W), kept pixels unchanged.
     """
-    degree = _neighbors(torch.ones_like(images[:1, :1]), weights)
-    system = _System(drop.to(images.dtype), weights, degree)
+    grids = _hierarchy(drop.to(images.dtype), weights)
     start = torch.where(drop, pyramid_means(images, drop), images)
     known = torch.where(drop, torch.zeros_like(images), images)
-    right = system.drop * _neighbors(known, weights)
-    solved = known + _conjugate_gradients(system, right, system.drop * start, tolerance, limit)
+    right = grids[0].drop * _neighbors(known, weights)
+    solved = known + _conjugate_gradients(grids, right, grids[0].drop * start, tolerance, limit)
     blank = drop.flatten(1).all(dim=1).view(-1, 1, 1, 1)
     return torch.where(blank, images.mean(dim=(2, 3), keepdim=True), solved)
 
 
+def _hierarchy(drop: Tensor, weights: Weights) -> list[_System]:
+    """The same equations on grids of halved size, where a cell is unknown if all of it is.
+
+    The number of grids depends on the size alone, so that neighbors in a batch change nothing.
+    """
+    grids = [_System.over(drop, weights)]
+    while max(drop.shape[-2:]) > _COARSEST:
+        height, width = drop.shape[-2:]
+        padded = F.pad(drop, (0, width % 2, 0, height % 2), value=1.0)
+        drop = -F.max_pool2d(-padded, 2)
+        grids.append(_System.over(drop, weights))
+    return grids
+
+
+def _cycle(grids: list[_System], residual: Tensor) -> Tensor:
+    """An approximate solution of the equations for a residual: one symmetric V-cycle."""
+    system = grids[0]
+    x = system.relax(residual)
+    if len(grids) == 1:
+        for _ in range(_SWEEPS):
+            x = x + system.relax(residual - system.apply(x))
+        return x
+    height, width = residual.shape[-2:]
+    left = residual - system.apply(x)
+    # in two dimensions the same weights hold on the coarse grid if residuals are added up
+    coarse = 4 * F.avg_pool2d(left, 2, ceil_mode=True, divisor_override=4)
+    correction = _cycle(grids[1:], grids[1].drop * coarse)
+    grown = correction.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    x = x + system.drop * grown[..., :height, :width]
+    return x + system.relax(residual - system.apply(x))
+
+
 def _conjugate_gradients(
-    system: _System, right: Tensor, x: Tensor, tolerance: float, limit: int
+    grids: list[_System], right: Tensor, x: Tensor, tolerance: float, limit: int
 ) -> Tensor:
-    """Jacobi-preconditioned conjugate gradients, every channel of every image on its own."""
+    """Conjugate gradients, every channel of every image on its own."""
 
     def inner(a: Tensor, b: Tensor) -> Tensor:
         return (a * b).sum(dim=(2, 3), keepdim=True)
 
-    residual = right - system.apply(x)
-    z = residual / system.degree
+    residual = right - grids[0].apply(x)
+    z = _cycle(grids, residual)
     direction, rho = z, inner(residual, z)
     for step in range(limit):
         active = residual.abs().amax(dim=(2, 3), keepdim=True) > tolerance
         if step % _CHECK_EVERY == 0 and not bool(active.any()):
             break
-        applied = system.apply(direction)
-        curvature = inner(direction, applied)
-        alpha = torch.where(active & (curvature > 0), rho / curvature.clamp(min=1e-30), 0.0)
+        applied = grids[0].apply(direction)
+        alpha = torch.where(active, rho / inner(direction, applied).clamp(min=1e-30), 0.0)
         x = x + alpha * direction
         residual = residual - alpha * applied
-        z = residual / system.degree
+        z = _cycle(grids, residual)
         new = inner(residual, z)
         direction = z + torch.where(active, new / rho.clamp(min=1e-30), 0.0) * direction
         rho = new
