@@ -19,6 +19,7 @@ from xbench.registry import Chosen
 from xbench.selection import Predictions, predict
 
 _timm = optional("timm", "install it with `pip install timm`")
+_transformers = optional("transformers", "install it with `pip install transformers`")
 _PROBED = 64  # images on which the input range is checked
 
 
@@ -120,6 +121,8 @@ def kinds() -> list[Kind]:
             reason = _timm.reason
             known = [] if reason else list(_timm.list_models())
             found.append(Kind(spec, summary, known, reason or ""))
+        elif spec.startswith("hf:"):
+            found.append(Kind(spec, summary, missing=_transformers.reason or ""))
         else:
             found.append(Kind(spec, summary))
     return found

@@ -12,6 +12,7 @@ from xbench.errors import ModelError, ParameterError, XbenchError
 from xbench.models.built import Built, nearest
 from xbench.models.devices import resolve_device
 from xbench.models.exact import STRUCTURES, build_exact
+from xbench.models.hub import build_hub
 from xbench.models.programs import SUFFIXES, build_program
 from xbench.models.python_file import build_python
 from xbench.models.reference import SIBLINGS, VARIANTS, build_reference
@@ -23,6 +24,7 @@ KINDS = {
     "exact:NAME": "a closed-form network with known attribution: " + ", ".join(STRUCTURES),
     "torchvision:NAME": "a torchvision classifier, for example torchvision:resnet50",
     "timm:NAME": "a timm classifier (needs timm), for example timm:convnext_tiny",
+    "hf:NAME": "an image classifier of the Hugging Face hub (needs transformers), or its folder",
     "PATH.py:FUNCTION": "a function of a Python file that returns an nn.Module",
     "PATH.pt2": "an exported program, or a TorchScript archive (.pt, .ts)",
 }
@@ -130,6 +132,8 @@ def _by_name(spec: str, weights: Path | None) -> Built:
         return build_exact(argument)
     if head == "torchvision" and argument:
         return build_torchvision(argument, weights, parameters)
+    if head == "hf" and argument and not parameters:
+        return build_hub(argument, weights)
     if head == "timm" and argument:
         if parameters:
             raise ParameterError(f"timm:{argument} takes no parameters in brackets.")

@@ -2,7 +2,6 @@
 
 import math
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,13 @@ from xbench.contracts import Geometry
 from xbench.errors import ModelError, ParameterError
 from xbench.models.built import Built, nearest
 from xbench.models.checkpoints import fit_weights, mismatches, read_checkpoint, rename
+from xbench.models.hub import cached_file, reach, reach_hub
 from xbench.optional import optional
 
 _torchvision = optional("torchvision.models")
 _timm = optional("timm", "install it with `pip install timm`")
 _timm_data = optional("timm.data", "install it with `pip install timm`")
-_hub = optional("huggingface_hub", "install it with `pip install huggingface-hub`")
 _HUB_FILE = "model.safetensors"
-_SECONDS = 10.0
 _REMAPPED = ("inception_v3", "googlenet")  # their weights expect inputs normalized otherwise
 
 Make = Callable[[int | None], nn.Module]
@@ -101,7 +99,7 @@ def _download(name: str, card: Any) -> nn.Module:
     cached = Path(torch.hub.get_dir()) / "checkpoints" / file
     try:
         if not cached.is_file():
-            _reach(card.url)
+            reach(card.url)
         module = _torchvision.get_model(name, weights=card, progress=False)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         why = getattr(error, "reason", error)
@@ -161,11 +159,11 @@ def build_timm(name: str, weights: Path | None) -> Built:
 
 def _download_timm(name: str) -> nn.Module:
     repository = _timm.models.get_pretrained_cfg(name).hf_hub_id or ""
-    cached = _hub.try_to_load_from_cache(repository, _HUB_FILE) if repository else None
-    overlay = {"file": cached} if isinstance(cached, str) else None
+    cached = cached_file(repository, _HUB_FILE) if repository else None
+    overlay = {"file": cached} if cached is not None else None
     try:
         if overlay is None:  # the library would go on trying for a minute
-            _reach(_hub.constants.ENDPOINT)
+            reach_hub()
         module = _timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:
         first = (str(getattr(error, "reason", error)).splitlines() or [type(error).__name__])[0]
@@ -175,11 +173,6 @@ def _download_timm(name: str) -> nn.Module:
         ) from error
     assert isinstance(module, nn.Module)
     return module
-
-
-def _reach(url: str) -> None:
-    request = urllib.request.Request(url, method="HEAD")
-    urllib.request.urlopen(request, timeout=_SECONDS).close()
 
 
 def _timm_classes(module: nn.Module) -> list[str]:
