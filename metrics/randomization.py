@@ -90,6 +90,10 @@ class CascadingRandomization(Metric):
             if value not in known:
                 raise ParameterError(f"{name} is {' or '.join(known)}, not '{value}'.")
 
+    def supports(self, case: Case) -> str | None:
+        """Why there is nothing to randomize, if so."""
+        return needs_weights(case)
+
     def score(self, case: Case, *, streams: Streams) -> Scores:
         """Mean similarity along the cascade, see the class; lower is better."""
         random = randomized_network(case, self.how, streams)
@@ -178,6 +182,13 @@ METRICS.preset(
     },
     smooth=50,
 )
+
+
+def needs_weights(case: Case) -> str | None:
+    """The reason why a network cannot be randomized: it has no weights."""
+    if not any(True for _ in case.model.module.parameters()):
+        return "The model has no weights that could be randomized."
+    return None
 
 
 def randomized_network(case: Case, how: str, streams: Streams) -> RandomizedNetwork:

@@ -12,7 +12,7 @@ from xbench.errors import ParameterError
 from xbench.registry import METRICS
 from xbench.streams import Streams
 
-from .randomization import randomized_network
+from .randomization import needs_weights, randomized_network
 
 
 @METRICS.register
@@ -56,6 +56,10 @@ class EntropyRise(Metric):
             raise ParameterError("bins must be at least 2.")
         if self.how not in HOWS:
             raise ParameterError(f"how is {' or '.join(HOWS)}, not '{self.how}'.")
+
+    def supports(self, case: Case) -> str | None:
+        """Why there is nothing to randomize, if so."""
+        return needs_weights(case)
 
     def score(self, case: Case, *, streams: Streams) -> Scores:
         """The relative rise; higher is better; undefined where the map has no entropy."""

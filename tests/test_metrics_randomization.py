@@ -15,8 +15,9 @@ from xbench.classifier.randomize import (
     stages,
     weights_in_order,
 )
-from xbench.errors import ParameterError
-from xbench.registry import METRICS
+from xbench.errors import InvalidMapError, ParameterError
+from xbench.models.loading import load_classifier
+from xbench.registry import DATASETS, METHODS, METRICS
 from xbench.streams import Streams, seed_of
 
 PARAMETERS = [
@@ -296,3 +297,52 @@ def test_smooth_variant_costs_what_its_formula_says():
     spent = model.counter.read() - before
     assert metric.explains(facts) == 8
     assert (spent.forwards, spent.backwards) == (2 * (8 + 4), 2 * 8)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_traced_network_has_the_same_layers_and_values():
+    images = nets.pictures(2)
+    module = nets.build(nets.SmallCNN).requires_grad_(False)
+    traced = torch.jit.trace(module, images[:1])
+    layers = weights_in_order(traced, images[:1])
+    assert [layer.parameters for layer in layers] == [tuple(names) for names in PARAMETERS]
+    plain = score(case_of(Gradient(), Classifier(module, batch_size=2), images))
+    found = score(case_of(Gradient(), Classifier(traced, batch_size=2), images))
+    assert torch.allclose(found.values, plain.values, atol=1e-4)
+
+
+def test_a_network_without_weights_is_refused_with_a_reason():
+    module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    case = case_of(OfImage(), Classifier(module, batch_size=2), nets.pictures(1))
+    assert "no weights" in CascadingRandomization().supports(case)
+    assert CascadingRandomization().supports(case_of(OfImage(), small(), nets.pictures(1))) is None
+
+
+def test_a_map_with_nan_under_random_weights_is_an_invalid_map():
+    calls = []
+
+    def break_later(maps):
+        calls.append(1)
+        return maps if len(calls) == 1 else maps.log() * torch.nan
+
+    case = case_of(Wrapped(Gradient(), break_later), small(), nets.pictures(1))
+    with pytest.raises(InvalidMapError, match="NaN"):
+        score(case)
+
+
+def test_findings_on_planted_scenes():
+    """Signed correlations: gradients fall behind the logits, guided backpropagation does not."""
+    model = load_classifier("reference", device="cpu", batch_size=8)
+    twin = load_classifier("reference-twin", device="cpu", batch_size=8)
+    source = DATASETS.create("planted").value.open(model.geometry, limit=8, seed=0, classes=8)
+    images = source.read(range(8)).images
+    falling, kept = (
+        case_of(METHODS.create(name).value, model, images, twin=twin)
+        for name in ("gradient", "guided_backprop")
+    )
+    assert score(falling).details["after_logits"].mean().abs() < 0.3
+    assert score(kept).details["after_logits"].mean() > 0.7
+    labels = METRICS.create("label_randomization").value
+    loose, tight = (labels.score(c, streams=streams_of(c, "m")).values for c in (falling, kept))
+    assert loose.mean().abs() < 0.15
+    assert tight.mean() > loose.mean()

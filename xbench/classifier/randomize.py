@@ -68,11 +68,12 @@ def weights_in_order(module: nn.Module, sample: Tensor) -> list[Weights]:
         Every parameter in exactly one entry; parameters that the pass never used come first.
     """
     named = dict(module.named_parameters())
+    modules = dict(module.named_modules())
     with _FirstUse(named.values()) as first:
         module(sample)
     units: dict[str, list[str]] = {}
     for name in named:
-        owner = module.get_submodule(name.rpartition(".")[0])
+        owner = modules[name.rpartition(".")[0]]
         unit = name if any(owner.children()) else name.rpartition(".")[0]
         units.setdefault(unit, []).append(name)
 
