@@ -7,11 +7,11 @@ import captum.attr
 import nets
 import pytest
 import torch
+from attributions import TARGETS, correlation, explain
 from reference import gradient_reference as reference
 from torch import Tensor, nn
 
 from xbench.classifier import Classifier
-from xbench.contracts import check_maps
 from xbench.cost import Cost
 from xbench.errors import ParameterError
 from xbench.operations.ranks import spearman
@@ -32,19 +32,6 @@ SMOOTH = [
     "smooth_integrated_gradients[base=integrated_gradients[n_steps=3],n_samples=2]",
 ]
 ALL = PLAIN + GUIDED + SMOOTH
-TARGETS = torch.tensor([1, 4, 0])
-
-
-def explain(name: str, model: Classifier, images: Tensor, streams: Streams) -> Tensor:
-    chosen = METHODS.create(name)
-    targets = TARGETS[: len(images)]
-    return check_maps(
-        chosen.value.explain(model, images, targets, streams=streams), images, chosen.label
-    )
-
-
-def correlation(first: Tensor, second: Tensor) -> float:
-    return float(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1])
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -8,13 +8,12 @@ import captum.attr
 import nets
 import pytest
 import torch
+from attributions import TARGETS, correlation, explain, residual
 from reference import gradient_reference, path_reference
 from torch import Tensor, nn
 
-from xbench.classifier import Classifier, Normalization
-from xbench.contracts import Complete, check_maps
+from xbench.classifier import Classifier
 from xbench.errors import ParameterError
-from xbench.operations.pixels import upsample
 from xbench.registry import METHODS
 from xbench.streams import Streams
 
@@ -42,27 +41,7 @@ OTHER = [
     "internal_influence[n_steps=5]",
 ]
 ALL = COMPLETE + OTHER
-TARGETS = torch.tensor([1, 4, 0])
 GRAY = "baseline=gray"
-
-
-def explain(name: str, model: Classifier, images: Tensor, streams: Streams) -> Tensor:
-    chosen = METHODS.create(name)
-    targets = TARGETS[: len(images)]
-    maps = chosen.value.explain(model, images, targets, streams=streams)
-    return check_maps(maps, images, chosen.label)
-
-
-def residual(name: str, model: Classifier, images: Tensor, streams: Streams) -> Tensor:
-    method = METHODS.create(name).value
-    assert isinstance(method, Complete)
-    targets = TARGETS[: len(images)]
-    maps = method.explain(model, images, targets, streams=streams)
-    return method.residual(model, images, targets, maps, streams=streams)
-
-
-def correlation(first: Tensor, second: Tensor) -> float:
-    return float(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1])
 
 
 @pytest.fixture(scope="module")
@@ -233,144 +212,6 @@ def test_gradient_shap_matches_captum_in_expectation(
             images.clone(), torch.rand(400, 3, 12, 12), target=TARGETS, n_samples=400, stdevs=0.09
         )
     assert correlation(found, original.sum(1)) > 0.98
-
-
-@pytest.mark.parametrize("kind", [nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Sigmoid])
-@pytest.mark.parametrize("adjacent", [True, False])
-def test_deeplift_matches_the_paper_and_captum(
-    kind: type[nn.Module], adjacent: bool, streams: Streams, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = nets.build(nets.SmallCNN, width=6)
-    network.features[2], network.features[6] = kind(), kind()
-    if not adjacent:
-        network.features[3] = nn.Sequential(nn.Conv2d(6, 6, 1), nn.MaxPool2d(2))
-        network = nets.build(lambda: network)
-    model, images = Classifier(network, batch_size=2), nets.pictures(3)
-    found = explain("deeplift[baseline=black]", model, images, streams)
-    assert float(residual("deeplift", model, images, streams).max()) < 1e-3
-    layers = [m for m in network.modules() if not any(m.children())]
-    layers.insert(-1, nn.Flatten())
-    for i in range(3):
-        twin = path_reference.deeplift(layers, images[i], images[i] * 0, int(TARGETS[i])).sum(0)
-        assert correlation(found[i], twin) > 0.9999
-    if adjacent:
-        return  # captum 0.9 shares out wrongly where an activation touches a max pooling
-    core = captum.attr._core.deep_lift
-    monkeypatch.setitem(core.SUPPORTED_NON_LINEAR, kind, core.nonlinear)
-    peer = captum.attr.DeepLift(network)
-    original = peer.attribute(images.clone(), torch.zeros_like(images), TARGETS).sum(1)
-    assert correlation(found, original.detach()) > 0.9999
-
-
-def test_deeplift_is_complete_over_functional_relus_and_overlapping_windows(
-    streams: Streams,
-) -> None:
-    class Overlapping(nets.FunctionalCNN):
-        def forward(self, x: Tensor) -> Tensor:
-            x = nn.functional.max_pool2d(self.relu(self.conv1(x)), 3, stride=2, padding=1)
-            x = x + self.relu(self.conv2(x))
-            x = torch.cat([nn.functional.relu(self.conv3(x))[:, :8], x], 1)
-            return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
-
-    model = Classifier(nets.build(Overlapping), batch_size=2)
-    assert float(residual("deeplift", model, nets.pictures(3), streams).max()) < 1e-3
-
-
-def test_deeplift_does_not_depend_on_the_scale_of_the_signals(streams: Streams) -> None:
-    network = nets.build(nets.SmallCNN)
-    images = nets.pictures(3)
-    strong = explain("deeplift", Classifier(network, batch_size=4), images, streams)
-    batch_norm = network.features[1]
-    for value in (batch_norm.weight, batch_norm.bias, network.features[5].running_mean):
-        value.data *= 2.0**-30  # faint signals between the layers
-    network.features[4].bias.data *= 2.0**-30
-    network.features[5].running_var.data *= 2.0**-60
-    network.features[5].eps *= 2.0**-60
-    faint = explain("deeplift", Classifier(network, batch_size=4), images, streams)
-    assert torch.allclose(faint, strong, rtol=1e-3, atol=1e-5 * float(strong.abs().max()))
-
-
-@pytest.mark.parametrize("name", ["deeplift", "deeplift_shap", "fullgrad"])
-def test_operations_without_a_rule_are_refused(name: str) -> None:
-    class Gated(nets.SmallCNN):
-        def forward(self, x: Tensor) -> Tensor:
-            x = self.features(x)
-            return self.head((x * x.mean(dim=(2, 3), keepdim=True).sigmoid()).mean(dim=(2, 3)))
-
-    method = METHODS.create(name).value
-    reason = method.supports(Classifier(nets.build(Gated)))
-    assert reason is not None
-    assert "mul" in reason
-    normed = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Flatten())
-    reason = method.supports(Classifier(normed))
-    assert reason is not None
-    assert "GroupNorm" in reason
-
-
-def test_fullgrad_matches_the_paper_and_is_complete(streams: Streams) -> None:
-    network = nets.build(nets.SmallCNN)
-    norm = Normalization((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
-    model, images = Classifier(network, normalization=norm, batch_size=2), nets.pictures(3)
-    found = explain("fullgrad", model, images, streams)
-    layers = [*model.module.get_submodule("features"), network.pool, nn.Flatten(), network.head]
-    normalized = (images - model.network.mean) / model.network.std
-    for i in range(3):
-        twin, total = path_reference.fullgrad(layers, normalized[i], int(TARGETS[i]))
-        assert torch.allclose(found[i], twin, rtol=1e-3, atol=1e-4)
-        assert total == pytest.approx(float(model.logits(images)[i, TARGETS[i]]), rel=1e-4)
-    assert float(residual("fullgrad", model, images, streams).max()) < 1e-4
-
-
-@pytest.mark.parametrize("kind", [nn.ReLU6, nn.GELU, nn.Softplus, nn.LeakyReLU])
-def test_fullgrad_counts_the_implicit_biases_of_activations(
-    kind: type[nn.Module], streams: Streams
-) -> None:
-    network = nets.build(nets.SmallCNN)
-    network.features[2], network.features[6] = kind(), kind()
-    network.features[0].weight.data *= 20  # some units beyond the cap of ReLU6
-    model = Classifier(network, batch_size=4)
-    assert float(residual("fullgrad", model, nets.pictures(3), streams).max()) < 1e-3
-
-
-# ---- layers
-
-
-@pytest.mark.parametrize("layer", ["features.0", "last_conv"])
-def test_layer_methods_match_captum(layer: str, cnn: Classifier, streams: Streams) -> None:
-    images, zeros = nets.pictures(3), torch.zeros(3, 3, 20, 17)
-    name = cnn.layer(layer, images).name
-    module = cnn.module.get_submodule(name)
-
-    def found(method: str, more: str = "") -> Tensor:
-        return explain(f"{method}[layer={layer}{more}]", cnn, images, streams)
-
-    def grown(values: Tensor) -> Tensor:
-        return upsample(values.detach().float(), (20, 17))
-
-    attr = captum.attr
-    peer = attr.LayerActivation(cnn.network, module).attribute(images.clone())
-    assert torch.allclose(found("layer_activation"), grown(peer.mean(1)), atol=1e-6)
-    peer = attr.LayerGradientXActivation(cnn.network, module).attribute(images.clone(), TARGETS)
-    assert torch.allclose(found("layer_gradient_x_activation"), grown(peer.sum(1)), atol=1e-5)
-    peer = attr.InternalInfluence(cnn.network, module).attribute(
-        images.clone(), zeros, TARGETS, n_steps=20, method="riemann_middle"
-    )
-    mine = found("internal_influence", ",baseline=black,n_steps=20")
-    assert torch.allclose(mine, grown(peer.sum(1)), rtol=1e-3, atol=1e-6)
-    peer = attr.LayerConductance(cnn.network, module).attribute(
-        images.clone(), zeros, TARGETS, n_steps=200, method="riemann_trapezoid"
-    )
-    mine = found("layer_conductance", ",baseline=black,n_steps=200")
-    assert correlation(mine, grown(peer.sum(1))) > 0.999
-
-
-def test_layer_conductance_sums_to_the_logit_difference(cnn: Classifier, streams: Streams) -> None:
-    images = nets.pictures(3)
-    method = METHODS.create("layer_conductance[baseline=black]").value
-    cells = method.cells(cnn, images, TARGETS, streams)
-    change = cnn.logits(images) - cnn.logits(torch.zeros_like(images))
-    expected = change.gather(1, TARGETS[:, None])[:, 0]
-    assert torch.allclose(cells.sum(dim=(1, 2)).float(), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,13 @@ def test_a_copy_with_other_logits_is_refused() -> None:
         prepared(classifier(nets.build(Aliased)), nets.pictures(1))
 
 
+def test_hidden_activations_are_refused() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    network = nn.Sequential(nn.Flatten(2), nn.Linear(8, 8), layer, nn.Flatten(), nn.Linear(24, 3))
+    with pytest.raises(UnsupportedError, match="TransformerEncoderLayer"):
+        prepared(classifier(network))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",

@@ -125,11 +125,8 @@ def prepared(model: Classifier, images: Tensor | None = None) -> Classifier:
 
 def activations(model: Classifier) -> dict[str, nn.Module]:
     """The activation modules of a prepared classifier by name, in no particular order."""
-    return {
-        name: child
-        for name, child in model.module.named_modules()
-        if isinstance(child, ACTIVATIONS)
-    }
+    named = model.module.named_modules()
+    return {name: child for name, child in named if isinstance(child, ACTIVATIONS)}
 
 
 def is_relu(module: nn.Module) -> bool:
@@ -140,6 +137,12 @@ def is_relu(module: nn.Module) -> bool:
 
 
 def _prepare(model: Classifier) -> _Preparation:
+    for name, child in model.module.named_modules():
+        if isinstance(child, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
+            raise UnsupportedError(
+                f"The model cannot be prepared: {type(child).__name__} ('{name}') calls its "
+                "activation as a function, out of reach; use a block with modules."
+            )
     try:
         graph = fx.Tracer().trace(model.module)
         traced = fx.GraphModule(model.module, graph)
