@@ -1,4 +1,4 @@
-"""Changes of training images, drawn from a generator: (images, generator) -> images."""
+"""Changes of training images: (images, generator, share of the training done) -> images."""
 
 from collections.abc import Callable
 
@@ -8,28 +8,42 @@ from torch import Generator, Tensor
 
 from xbench.operations.pixels import blur_sigma, gaussian_blur
 
-Augment = Callable[[Tensor, Generator], Tensor]
+Augment = Callable[[Tensor, Generator, float], Tensor]
 
 
 def chain(*changes: Augment) -> Augment:
     """One change after the other."""
 
-    def chained(images: Tensor, generator: Generator) -> Tensor:
+    def chained(images: Tensor, generator: Generator, done: float) -> Tensor:
         for change in changes:
-            images = change(images, generator)
+            images = change(images, generator, done)
         return images
 
     return chained
 
 
-def turned(images: Tensor, generator: Generator) -> Tensor:
+def later(change: Augment, begin: float = 0.1, full: float = 0.4) -> Augment:
+    """The change on no image at first, on all from `full` of the training on.
+
+    What is hard to see is learned sooner after what is easy to see.
+    """
+
+    def delayed(images: Tensor, generator: Generator, done: float) -> Tensor:
+        share = (done - begin) / (full - begin)
+        chosen = _uniform((len(images), 1, 1, 1), generator) < share
+        return torch.where(chosen.to(images.device), change(images, generator, done), images)
+
+    return delayed
+
+
+def turned(images: Tensor, generator: Generator, _: float) -> Tensor:
     """The batch turned by a multiple of 90 degrees, and mirrored half of the time."""
     quarter, mirror = _integers(4, 1, generator), _integers(2, 1, generator)
     images = torch.rot90(images, int(quarter), (2, 3))
     return images.flip(3) if int(mirror) else images
 
 
-def recolored(images: Tensor, generator: Generator) -> Tensor:
+def recolored(images: Tensor, generator: Generator, _: float) -> Tensor:
     """The batch with its color channels in another order, and as a negative half of the time."""
     images = images[:, torch.randperm(images.shape[1], generator=generator)]
     return 1 - images if int(_integers(2, 1, generator)) else images
@@ -38,7 +52,7 @@ def recolored(images: Tensor, generator: Generator) -> Tensor:
 def noisy(strongest: float) -> Augment:
     """Gaussian noise, each image with its own standard deviation in [0, strongest)."""
 
-    def change(images: Tensor, generator: Generator) -> Tensor:
+    def change(images: Tensor, generator: Generator, _: float) -> Tensor:
         scale = strongest * _uniform((len(images), 1, 1, 1), generator)
         noise = torch.randn(images.shape, generator=generator)
         return images + (scale * noise).to(images)
@@ -49,7 +63,7 @@ def noisy(strongest: float) -> Augment:
 def erased(share: float) -> Augment:
     """A share of the images with one rectangle (4 px to 3/8 of the side) in the mean color."""
 
-    def change(images: Tensor, generator: Generator) -> Tensor:
+    def change(images: Tensor, generator: Generator, _: float) -> Tensor:
         side = torch.arange(images.shape[-1])
         longest = max(5, 3 * images.shape[-1] // 8 + 1)
         length = 4 + _integers(longest - 4, (len(images), 2, 1), generator)
@@ -71,7 +85,7 @@ def masked(share: float) -> Augment:
     copy, or noise. These are the edits that removal metrics make.
     """
 
-    def change(images: Tensor, generator: Generator) -> Tensor:
+    def change(images: Tensor, generator: Generator, _: float) -> Tensor:
         count, _, height, width = images.shape
         cells = (4, 8, 16, max(height, width))[int(_integers(4, 1, generator))]
         smooth = bool(_integers(2, 1, generator)) and cells <= 16

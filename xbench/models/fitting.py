@@ -77,8 +77,8 @@ class Fit:
     """
 
     epochs: int
-    batch: int = 64
-    rate: float = 5e-3
+    batch: int = 32
+    rate: float = 3e-3
     decay: float = 0.01
     seed: int = 0
     goal: float = 1.0
@@ -120,7 +120,7 @@ def fit(
                 _set_rate(optimizer, settings.rate, done / (settings.epochs * steps))
                 images, labels = pixels.batch(index, device)
                 if settings.augment is not None:
-                    images = settings.augment(images, generator)
+                    images = settings.augment(images, generator, done / (settings.epochs * steps))
                 loss = F.cross_entropy(network(images), labels)
                 optimizer.zero_grad()
                 loss.backward()

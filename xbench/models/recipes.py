@@ -8,7 +8,7 @@ from typing import Any, Final
 from torch import nn
 
 from xbench.contracts import Source
-from xbench.models.augment import Augment, chain, erased, noisy, recolored, turned
+from xbench.models.augment import Augment, chain, erased, later, noisy, recolored, turned
 from xbench.models.fitting import Pixels, accuracy, write_atomically
 from xbench.models.reference import GEOMETRY, VARIANTS
 from xbench.registry import DATASETS
@@ -51,7 +51,7 @@ RECIPES: Final = {
             "planted-faint[count=2500,split=train]",
         ),
         9,
-        chain(turned, recolored, noisy(0.25), erased(0.5)),
+        chain(turned, recolored, later(noisy(0.25)), later(erased(0.5))),
     ),
     # A mark that is turned or inverted would be another mark.
     "reference-shortcut": Recipe(("planted-shortcut[count=5000,split=train]",), 6, noisy(0.25)),

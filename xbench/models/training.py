@@ -112,7 +112,7 @@ def train_twin(
     model = model or reference_classifier(batch_size=64)
     pixels = permuted(_labelled(model, Pixels.read(source or open_scenes(TWIN_SCENES))), seed)
     network = _Normalized(reinitialized(model.module, seed), model.normalization)
-    settings = Fit(epochs, batch=32, rate=2e-3, decay=0.0, seed=seed, goal=TWIN_GOAL)
+    settings = Fit(epochs, rate=2e-3, decay=0.0, seed=seed, goal=TWIN_GOAL)
     _train(network.to(model.device), pixels, settings, out, progress)
     found = {"memorized": accuracy(network, pixels)}
     if shipped:
