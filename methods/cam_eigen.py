@@ -22,20 +22,23 @@ from .cam import GradientCam
 Kernel = Literal["sigmoid", "rbf", "linear"]
 
 
-def first_component(maps: Tensor, *, center: bool) -> Tensor:
+def first_component(maps: Tensor, *, center: bool, evidence: bool = False) -> Tensor:
     """Projection of each place on the first principal direction of the channels.
 
-    The sign, which no decomposition fixes, is the one that goes with the sum over channels.
+    No decomposition fixes the sign. A centered projection goes with the sum over channels; else
+    its own sum is positive.
 
     Args:
         maps: (N, K, h, w).
         center: subtract each channel's mean over places first.
+        evidence: the sum over channels is evidence for the class, so the sign always follows it.
 
     Returns:
         (N, h, w).
     """
     rows = maps.double().flatten(2).transpose(1, 2)  # (N, h*w, K)
     total = rows.sum(dim=2)
+    toward = total if center or evidence else torch.ones_like(total)
     if center:
         rows = rows - rows.mean(dim=1, keepdim=True)
     if rows.shape[1] <= rows.shape[2]:
@@ -44,7 +47,7 @@ def first_component(maps: Tensor, *, center: bool) -> Tensor:
     else:
         _, vectors = torch.linalg.eigh(rows.transpose(1, 2) @ rows)
         projection = (rows @ vectors[..., -1:])[..., 0]
-    return _oriented(projection, total).view(maps.shape[0], *maps.shape[2:]).float()
+    return _oriented(projection, toward).view(maps.shape[0], *maps.shape[2:]).float()
 
 
 def first_kernel_component(maps: Tensor, *, kernel: str, gamma: float | None) -> Tensor:
@@ -72,9 +75,9 @@ def first_kernel_component(maps: Tensor, *, kernel: str, gamma: float | None) ->
     return _oriented(projection, total).view(maps.shape[0], *maps.shape[2:]).float()
 
 
-def _oriented(projection: Tensor, total: Tensor) -> Tensor:
-    """Rows (N, P) with the sign that goes with `total`."""
-    sign = torch.where((projection * total).sum(dim=1) < 0, -1.0, 1.0)
+def _oriented(projection: Tensor, toward: Tensor) -> Tensor:
+    """Rows (N, P) with the sign that goes with the rows `toward`."""
+    sign = torch.where((projection * toward).sum(dim=1) < 0, -1.0, 1.0)
     return projection * sign[:, None]
 
 
@@ -118,7 +121,7 @@ class _ActivationCam(Method):
 @METHODS.register
 @dataclass(frozen=True)
 class EigenCam(_ActivationCam):
-    """L = A v1, v1 the first right singular vector of A, with the sign of A's channel sums.
+    """L = A v1, v1 the first right singular vector of A, with the sign that makes L's sum positive.
 
     The paper does not center A; some libraries do, and leave the sign to chance.
 
@@ -237,4 +240,4 @@ class EigenGradCam(GradientCam):
 
     def combine(self, activations: Tensor, gradients: Tensor) -> Tensor:
         """(G * A) v1."""
-        return first_component(activations * gradients, center=self.center)
+        return first_component(activations * gradients, center=self.center, evidence=True)
