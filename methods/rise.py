@@ -157,8 +157,9 @@ class RiseMasks:
         flat_x = self.up_x.permute(1, 0, 2).reshape(width, ox * s)
         maps = []
         for grid, dy, dx, weight in zip(self.grids, self.dy, self.dx, weights, strict=True):
-            table = torch.zeros(oy * ox, s, s, dtype=weight.dtype, device=weight.device)
-            table.index_add_(0, dy * ox + dx, grid * weight.view(-1, 1, 1))
+            # by matrix product, since adding at indices is not reproducible on a GPU
+            place = F.one_hot(dy * ox + dx, oy * ox).to(weight.dtype)
+            table = place.T @ (grid * weight.view(-1, 1, 1)).flatten(1)
             table = table.view(oy, ox, s, s).permute(0, 2, 1, 3).reshape(oy * s, ox * s)
             maps.append(flat_y @ table @ flat_x.T)
         return torch.stack(maps)

@@ -95,13 +95,14 @@ def segment_means(values: Tensor, segments: Tensor) -> Tensor:
         segments: int64 (N, H, W).
     """
     n, channels = values.shape[:2]
-    index = segments.flatten(1)[:, None].expand(-1, channels, -1)
-    flat = values.flatten(2).double()
-    size = int(segments.max()) + 1
-    total = torch.zeros(n, channels, size, dtype=flat.dtype, device=flat.device)
+    # on the CPU, since adding at indices is not reproducible on a GPU
+    index = segments.cpu().flatten(1)[:, None].expand(-1, channels, -1)
+    flat = values.detach().cpu().flatten(2).double()
+    total = torch.zeros(n, channels, int(segments.max()) + 1, dtype=flat.dtype)
     area = torch.zeros_like(total).scatter_add_(2, index, torch.ones_like(flat))
     total.scatter_add_(2, index, flat)
-    return (total / area.clamp(min=1)).gather(2, index).view_as(values).to(values.dtype)
+    means = (total / area.clamp(min=1)).gather(2, index)
+    return means.view_as(values).to(values)
 
 
 def paint(values: Tensor, segments: Tensor) -> Tensor:
