@@ -92,9 +92,12 @@ class ImageFolder(Dataset):
         found = {name: walk_images(root / name) for name in folders}
         names = [name for name in folders if found[name]]
         if not names:
-            hint = " (it has images without class folders: use images:DIR)"
-            loose = hint if walk_images(root) else ""
-            raise DataError(_no_images(self.path, "imagefolder:DIR", self.card.layout) + loose)
+            if walk_images(root):
+                raise DataError(
+                    f"'{self.path}' has images, but no class folders; imagefolder:DIR expects "
+                    f"{self.card.layout} (or use images:{self.path})."
+                )
+            raise DataError(_no_images(self.path, "imagefolder:DIR", self.card.layout))
         indices, notes = self._indices(names, classes)
         items = [
             Item(path.relative_to(root).as_posix(), path, indices[name])
