@@ -12,6 +12,7 @@ from faithfulness_tools import IDS, no_explain
 
 from xbench.classifier import Classifier
 from xbench.contracts import Case
+from xbench.operations.solvers import solve_neighbors
 from xbench.operations.subsets import random_subsets
 from xbench.registry import METRICS
 from xbench.streams import Streams
@@ -95,3 +96,13 @@ def test_faithfulness_estimate_pixel_by_pixel(grey):
         case, streams=streams
     )
     assert ours.values.tolist() == pytest.approx([float(v) for v in theirs], abs=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_linear_imputation_without_noise(channels):
+    images = nets.pictures(1, channels, 14, 11)
+    drop = torch.rand(14 * 11, generator=torch.Generator().manual_seed(4)) < 0.7
+    impute = pytest.importorskip("quantus.functions.perturb_func").noisy_linear_imputation
+    theirs = impute(images[0].double().numpy(), drop.nonzero()[:, 0].numpy(), noise=0.0)
+    ours = solve_neighbors(images, drop.view(1, 1, 14, 11))
+    assert np.abs(ours[0].numpy() - theirs.reshape(channels, 14, 11)).max() < 1e-4
