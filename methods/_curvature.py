@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from xbench.classifier import Classifier
-from xbench.classifier.classifier import target_logit
 from xbench.classifier.layers import Layer, to_nchw
+from xbench.classifier.network import target_logit
 
 
 def curvature(

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from xbench.classifier import Classifier
-from xbench.classifier.classifier import target_logit
 from xbench.classifier.layers import Layer, to_nchw
+from xbench.classifier.network import target_logit
 from xbench.contracts import Method, MethodCard
 from xbench.registry import METHODS
 from xbench.streams import Streams

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from xbench.classifier import Classifier
-from xbench.classifier.classifier import target_logit
+from xbench.classifier.network import target_logit
 from xbench.contracts import Method, MethodCard
 from xbench.errors import ParameterError
 from xbench.operations.pixels import fill, upsample

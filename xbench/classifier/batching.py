@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+from torch import Tensor, nn
 
 resource: ModuleType | None
 try:
@@ -125,3 +126,48 @@ def _write(path: Path, content: dict[str, int]) -> None:
         Path(handle.name).replace(path)
     except OSError:
         return  # a read-only home costs a new measurement next time, nothing else
+
+
+class BatchSizes:
+    """The rows a model call for every mode and image shape.
+
+    Args:
+        fixed: what the user asked for, None to measure.
+        device: where the model runs.
+    """
+
+    def __init__(self, fixed: int | None, device: torch.device) -> None:
+        self._fixed = fixed
+        self._device = device
+        self._known: dict[tuple[object, ...], int] = {}
+
+    def get(self, mode: str, like: Tensor, network: nn.Module) -> int:
+        """Rows a call for "forward" or "backward" on images of this shape."""
+        key = self._key(mode, like)
+        if key not in self._known:
+            self._known[key] = self._fixed or self._measured(mode, like, network)
+        return self._known[key]
+
+    def halve(self, mode: str, like: Tensor, size: int) -> int:
+        """Half the size, from now on; the device's cache is given back."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._known[self._key(mode, like)] = size // 2
+        return size // 2
+
+    def _key(self, mode: str, like: Tensor) -> tuple[object, ...]:
+        return (mode, *like.shape[1:])
+
+    def _measured(self, mode: str, like: Tensor, network: nn.Module) -> int:
+        shape = tuple(like.shape[1:])
+
+        def step(size: int) -> None:
+            rows = torch.full((size, *shape), 0.5, device=self._device)
+            with torch.set_grad_enabled(mode == "backward"):
+                logits = network(rows.requires_grad_(mode == "backward"))
+                if mode == "backward":
+                    torch.autograd.grad(logits[:, 0].sum(), rows)
+
+        return best_batch_size(
+            step, calibration_key(str(network), shape, mode, self._device), self._device
+        )

@@ -1,23 +1,29 @@
 """The classifier: logits, gradients, layers and tails of one network, batched and counted."""
 
-import copy
-import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from xbench.classifier.batching import best_batch_size, calibration_key, is_out_of_memory
+from xbench.classifier.batching import BatchSizes, is_out_of_memory
 from xbench.classifier.layers import Layer, Trace, last_spatial, to_nchw, trace
-from xbench.classifier.network import Counter, Network, Normalization
+from xbench.classifier.network import (
+    Counter,
+    Network,
+    Normalization,
+    private_copy,
+    target_logit,
+)
 from xbench.classifier.randomize import weights_in_order
-from xbench.classifier.tail import build_tail
+from xbench.classifier.tail import build_tail, tail_rows
 from xbench.contracts import Geometry
-from xbench.errors import ModelError, UnsupportedError
+from xbench.errors import UnsupportedError
 
 Build = Callable[[Tensor], Tensor]
+Result = TypeVar("Result")
 
 
 class Classifier:
@@ -60,13 +66,13 @@ class Classifier:
         self.counter = Counter()
         self.roles = dict(layers or {})
         self.notes: list[str] = []  # what loading assumed or repaired, one sentence each
-        private = module if own else _copy(module)
+        private = module if own else private_copy(module)
         for child in private.modules():
             if getattr(child, "inplace", None) is True:
                 child.inplace = False  # type: ignore[assignment]
         self.network = Network(private, self.normalization, self.counter)
         self.network.to(self.device).eval().requires_grad_(False)
-        self._sizes: dict[tuple[object, ...], int] = {}
+        self._sizes = BatchSizes(batch_size, self.device)
         self._traces: dict[tuple[int, ...], Trace] = {}
         self._tails: dict[tuple[object, ...], nn.Module | None] = {}
         self._hash: str | None = None
@@ -137,6 +143,11 @@ class Classifier:
             "layers": self._layers,
         }
 
+    @property
+    def class_count(self) -> int | None:
+        """Number of classes K where it is known without an image, else None."""
+        return self._classes or len(self.class_names) or None
+
     def classes(self, sample: Tensor) -> int:
         """Number of classes K; `sample` is any image of the right shape."""
         if self._classes is None:
@@ -174,20 +185,13 @@ class Classifier:
         if count == 0:
             empty = torch.empty(0, self.classes(like), device=self.device)
             return empty if read is None else read(empty, torch.arange(0, device=self.device))
-        size = self.size("forward", like)
-        pieces: list[Tensor] = []
-        start = 0
-        with torch.no_grad():
-            while start < count:
-                index = torch.arange(start, min(start + size, count), device=self.device)
-                try:
-                    logits = self.network(build(index)).float()
-                    pieces.append(logits if read is None else read(logits, index))
-                except RuntimeError as error:
-                    size = self._halve("forward", like, size, error)
-                    continue
-                start += len(index)
-        return torch.cat(pieces)
+
+        def work(index: Tensor) -> Tensor:
+            with torch.no_grad():
+                logits = self.network(build(index)).float()
+                return logits if read is None else read(logits, index)
+
+        return torch.cat(list(self.in_batches("forward", count, like, work)))
 
     # ---- backward
 
@@ -225,27 +229,21 @@ class Classifier:
         """Gradients of rows, one full batch at a time, so that memory stays bounded.
 
         Args:
-            count, build, like: as in `rows`.
+            count, build, like, score: as in `rows` and `gradients`.
             targets: int64 (count,), one class a row.
-            score: as in `gradients`.
 
         Yields:
             (row indices (B,), rows (B, C, H, W), gradients (B, C, H, W), scores (B,)).
         """
-        size = self.size("backward", like)
-        start = 0
-        while start < count:
-            index = torch.arange(start, min(start + size, count), device=self.device)
-            try:
-                rows = build(index).detach().clone().requires_grad_(True)
-                with torch.enable_grad():
-                    scores = (score or target_logit)(self.network(rows), targets[index])
-                    (gradient,) = torch.autograd.grad(scores.sum(), rows)
-            except RuntimeError as error:
-                size = self._halve("backward", like, size, error)
-                continue
-            yield index, rows.detach(), gradient, scores.detach()
-            start += len(index)
+
+        def work(index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            rows = build(index).detach().clone().requires_grad_(True)
+            with torch.enable_grad():
+                scores = (score or target_logit)(self.network(rows), targets[index])
+                (gradient,) = torch.autograd.grad(scores.sum(), rows)
+            return index, rows.detach(), gradient, scores.detach()
+
+        yield from self.in_batches("backward", count, like, work)
 
     # ---- layers
 
@@ -309,20 +307,14 @@ class Classifier:
 
     def features(self, images: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
         """Feature maps of a layer (N, C, h, w) and the logits (N, K), from one forward an image."""
-        size = self.size("forward", images)
-        found: list[tuple[Tensor, Tensor]] = []
-        start = 0
-        while start < images.shape[0]:
-            try:
-                with torch.no_grad(), self.captured(layer) as kept:
-                    logits = self.network(images[start : start + size]).float()
-            except RuntimeError as error:
-                size = self._halve("forward", images, size, error)
-                continue
-            found.append((to_nchw(kept[-1], layer).float(), logits))
-            start += size
-        activations, scores = zip(*found, strict=True)
-        return torch.cat(activations), torch.cat(scores)
+
+        def work(index: Tensor) -> tuple[Tensor, Tensor]:
+            with torch.no_grad(), self.captured(layer) as kept:
+                logits = self.network(images[index]).float()
+            return to_nchw(kept[-1], layer).float(), logits
+
+        maps, logits = _joined(self.in_batches("forward", images.shape[0], images, work))
+        return maps, logits
 
     def activation_gradients(
         self,
@@ -337,31 +329,18 @@ class Classifier:
         Returns:
             (N, C, h, w), (N, C, h, w) and (N,); one forward and one backward an image.
         """
-        size = self.size("backward", images)
-        found: list[tuple[Tensor, Tensor, Tensor]] = []
-        start = 0
-        while start < images.shape[0]:
-            piece = slice(start, start + size)
-            try:
-                with (
-                    torch.enable_grad(),
-                    self.captured(layer, lambda x: x.detach().requires_grad_(True)) as kept,
-                ):
-                    scores = (score or target_logit)(self.network(images[piece]), targets[piece])
-                    (gradient,) = torch.autograd.grad(scores.sum(), kept[-1])
-            except RuntimeError as error:
-                size = self._halve("backward", images, size, error)
-                continue
-            found.append(
-                (
-                    to_nchw(kept[-1].detach(), layer),
-                    to_nchw(gradient, layer),
-                    scores.detach(),
-                )
-            )
-            start += size
-        acts, grads, values = zip(*found, strict=True)
-        return torch.cat(acts), torch.cat(grads), torch.cat(values)
+
+        def work(index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            with (
+                torch.enable_grad(),
+                self.captured(layer, lambda x: x.detach().requires_grad_(True)) as kept,
+            ):
+                scores = (score or target_logit)(self.network(images[index]), targets[index])
+                (gradient,) = torch.autograd.grad(scores.sum(), kept[-1])
+            return to_nchw(kept[-1].detach(), layer), to_nchw(gradient, layer), scores.detach()
+
+        maps, grads, scores = _joined(self.in_batches("backward", len(images), images, work))
+        return maps, grads, scores
 
     def tail_rows(
         self, layer: Layer, images: Tensor, owner: Tensor, build: Callable[[Tensor, Tensor], Tensor]
@@ -382,22 +361,8 @@ class Classifier:
             float32 (R, K).
         """
         tail = self._tail(layer, images)
-        size = self.size("forward", images)
-        pieces: list[Tensor] = []
         with torch.no_grad():
-            if tail is not None:
-                with self.captured(layer) as kept:
-                    self.logits(images)
-                raw = torch.cat(kept)
-            for start in range(0, owner.shape[0], size):
-                index = torch.arange(start, min(start + size, owner.shape[0]), device=self.device)
-                if tail is not None:
-                    self.counter.tails += len(index)
-                    pieces.append(tail(build(index, raw[owner[index]])).float())
-                else:
-                    with self.captured(layer, functools.partial(build, index)):
-                        pieces.append(self.network(images[owner[index]]).float())
-        return torch.cat(pieces)
+            return tail_rows(self, tail, layer, images, owner, build)
 
     def _tail(self, layer: Layer, images: Tensor) -> nn.Module | None:
         key = (layer.name, tuple(images.shape[1:]))
@@ -407,50 +372,37 @@ class Classifier:
                 self._tails[key] = build_tail(self.module, layer.name, sample)
         return self._tails[key]
 
-    # ---- batch size
+    # ---- batches
+
+    def in_batches(
+        self, mode: str, count: int, like: Tensor, work: Callable[[Tensor], Result]
+    ) -> Iterator[Result]:
+        """Work on row indices (B,) in full batches, in halves where memory runs out.
+
+        Args:
+            mode: "forward" or "backward", which decides the batch size.
+            count, like: as in `rows`.
+            work: takes int64 row indices (B,) on the device; what it returns is yielded in order.
+        """
+        size = self.size(mode, like)
+        start = 0
+        while start < count:
+            index = torch.arange(start, min(start + size, count), device=self.device)
+            try:
+                result = work(index)
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or size == 1:
+                    raise
+                size = self._sizes.halve(mode, like, size)
+                continue
+            yield result
+            start += len(index)
 
     def size(self, mode: str, like: Tensor) -> int:
         """Rows a call for "forward" or "backward" on images of this shape."""
-        if self.batch_size is not None:
-            return self._sizes.get((mode, "limit"), self.batch_size)
-        shape = tuple(like.shape[1:])
-        key = (mode, shape)
-        if key not in self._sizes:
-            architecture = calibration_key(str(self.module), shape, mode, self.device)
-            with self.counter.paused():
-                self._sizes[key] = best_batch_size(
-                    lambda size: self._step(mode, shape, size), architecture, self.device
-                )
-        return self._sizes[key]
-
-    def _step(self, mode: str, shape: tuple[int, ...], size: int) -> None:
-        rows = torch.rand(size, *shape, device=self.device)
-        with torch.set_grad_enabled(mode == "backward"):
-            rows.requires_grad_(mode == "backward")
-            logits = self.network(rows)
-            if mode == "backward":
-                torch.autograd.grad(logits[:, 0].sum(), rows)
-
-    def _halve(self, mode: str, like: Tensor, size: int, error: RuntimeError) -> int:
-        if not is_out_of_memory(error) or size == 1:
-            raise error
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        key = (mode, "limit") if self.batch_size is not None else (mode, tuple(like.shape[1:]))
-        self._sizes[key] = size // 2
-        return size // 2
+        with self.counter.paused():
+            return self._sizes.get(mode, like, self.network)
 
 
-def target_logit(logits: Tensor, targets: Tensor) -> Tensor:
-    """The raw score of each row's target class, (B,)."""
-    return logits.gather(1, targets[:, None])[:, 0]
-
-
-def _copy(module: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(module)
-    except Exception as error:
-        raise ModelError(
-            f"The model cannot be copied ({type(error).__name__}: {error}); detach tensors that "
-            "are kept as attributes, or pass a function that builds it."
-        ) from error
+def _joined(parts: Iterator[tuple[Tensor, ...]]) -> list[Tensor]:
+    return [torch.cat(found) for found in zip(*parts, strict=True)]

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, fx, nn
 
+from xbench.classifier.batching import BatchSizes
 from xbench.classifier.classifier import Classifier
 from xbench.classifier.layers import Layer
 from xbench.classifier.tail import build_tail
@@ -72,7 +73,7 @@ def disconnect(model: Classifier, images: Tensor, n: int) -> Classifier:
         grid = DisconnectedGrid(front, tail, n)
     other = model.sibling(grid.eval(), f"{model.name}, disconnected")
     other.roles = {} if layer is None else {"last_conv": "joined"}
-    other._sizes = {}
+    other._sizes = BatchSizes(model.batch_size, model.device)
     return other
 
 

@@ -1,5 +1,6 @@
 """The network with its normalization inside, counting every image that passes through it."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -61,6 +62,11 @@ class Network(nn.Module):
         """What the user's module expects: (images - mean) / std."""
         return (images - self.get_buffer("mean")) / self.get_buffer("std")
 
+    def __call__(self, images: Tensor) -> Tensor:
+        """See `forward`."""
+        logits: Tensor = super().__call__(images)
+        return logits
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits, float32 (N, K), of images float32 (N, C, H, W) in [0, 1]."""
         self.counter.forwards += images.shape[0]
@@ -78,3 +84,23 @@ class Network(nn.Module):
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.counter.backwards += gradient.shape[0]
+
+
+def target_logit(logits: Tensor, targets: Tensor) -> Tensor:
+    """The raw score of each row's target class, (B,)."""
+    return logits.gather(1, targets[:, None])[:, 0]
+
+
+def private_copy(module: nn.Module) -> nn.Module:
+    """A deep copy of a user's module.
+
+    Raises:
+        ModelError: it cannot be copied.
+    """
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:
+        raise ModelError(
+            f"The model cannot be copied ({type(error).__name__}: {error}); detach tensors that "
+            "are kept as attributes, or pass a function that builds it."
+        ) from error

@@ -1,9 +1,16 @@
 """The network from one layer on, as a module of its own, so that such work starts AT the layer."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
+
+from xbench.classifier.layers import Layer
+
+if TYPE_CHECKING:
+    from xbench.classifier.classifier import Classifier
 
 
 class _Tracer(fx.Tracer):
@@ -72,3 +79,39 @@ def _agrees(module: nn.Module, tail: nn.Module, stop: nn.Module, sample: Tensor)
         return bool(torch.allclose(tail(kept[0]), whole, rtol=1e-4, atol=1e-5))
     except Exception:
         return False
+
+
+def tail_rows(
+    model: "Classifier",
+    tail: nn.Module | None,
+    layer: Layer,
+    images: Tensor,
+    owner: Tensor,
+    build: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Logits of rows that differ from an image only from a layer on; see `Classifier.tail_rows`.
+
+    Args:
+        model: the classifier.
+        tail: what follows the layer, None to run the whole network for every row.
+        layer, images, owner, build: as there.
+    """
+    raw = None
+    if tail is not None:
+
+        def first(index: Tensor) -> Tensor:
+            with model.captured(layer) as kept:
+                model.network(images[index])
+            return kept[-1]
+
+        raw = torch.cat(list(model.in_batches("forward", images.shape[0], images, first)))
+
+    def work(index: Tensor) -> Tensor:
+        if tail is None or raw is None:
+            with model.captured(layer, partial(build, index)):
+                return model.network(images[owner[index]]).float()
+        model.counter.tails += len(index)
+        logits: Tensor = tail(build(index, raw[owner[index]]))
+        return logits.float()
+
+    return torch.cat(list(model.in_batches("forward", owner.shape[0], images, work)))
