@@ -168,8 +168,8 @@ class ExtremalPerturbation(Method):
         summary="The region of a given area that alone keeps the class score highest.",
         paper="Fong et al., Understanding Deep Networks via Extremal Perturbations and Smooth "
         "Masks, 2019",
-        limitations="Nearly binary, so few pixels are told apart; areas must fit the object; "
-        "expensive.",
+        limitations="Nearly binary, so few pixels are told apart; areas must fit the object; an "
+        "image without evidence gets a region all the same; expensive.",
         family="perturbation",
         needs=("gradients",),
         signed=False,

@@ -98,7 +98,8 @@ class Sobol(Method):
         whole, swapped = scores[:, :1], scores[:, 1:]
         variance = whole.var(dim=2)
         index = (whole - swapped).square().mean(dim=2) / 2 / variance
-        index = torch.where(variance > 0, index, 0.0)  # a constant score owes nothing to any cell
+        # a score that varies by rounding alone owes nothing to any cell
+        index = torch.where(variance.sqrt() > _rounding(whole).amax(dim=2), index, 0.0)
         return _paint(index, images, self.grid)
 
     def design(self, seed: int) -> tuple[Tensor, Tensor]:
@@ -183,15 +184,21 @@ def hsic(masks: Tensor, scores: Tensor) -> Tensor:
     distance = (scores[:, None] - scores[None, :]).abs()
     pairs = torch.triu_indices(n, n, offset=1, device=scores.device)
     width = distance[pairs[0], pairs[1]].median()
-    if not bool(width > 0):  # half of the scores or more are the same
+    least = _rounding(scores).max()
+    if not bool(width > least):  # half of the scores or more are the same
         width = distance.max()
-        if not bool(width > 0):
+        if not bool(width > least):
             return torch.zeros(masks.shape[1], dtype=scores.dtype, device=scores.device)
     kernel = torch.exp(-0.5 * (distance / width).square())
     rows = kernel.mean(dim=1, keepdim=True)
     centered = kernel - rows - rows.T + kernel.mean()
     # for binary z the kernel is 1/2 - z - z' + 2 z z', and H removes all but the last term
     return 2 * (masks * (centered @ masks)).sum(dim=0) / n**2
+
+
+def _rounding(scores: Tensor) -> Tensor:
+    """What float32 rounding may add to a score."""
+    return 1e-6 * scores.abs()
 
 
 def _cells(images: Tensor, grid: int) -> Tensor:

@@ -383,6 +383,11 @@ class TestSobol:
         for name in ("sobol[n_designs=4,grid=3]", "hsic[n_samples=20,grid=3]"):
             assert not explain(name, model, images, streams).any()
 
+    def test_rounding_is_no_variation(self, cnn, streams):
+        flat = torch.full((1, 3, 21, 21), 0.37)
+        for name in ("sobol[n_designs=8,grid=3,baseline=blur]", "hsic[n_samples=20,baseline=blur]"):
+            assert not explain(name, cnn, flat, streams.select([0]), TARGETS[:1]).any()
+
     @pytest.mark.parametrize("text", ["n_designs=12", "n_designs=1", "grid=0", "baseline=x"])
     def test_wrong_parameters_are_refused(self, text):
         with pytest.raises(ParameterError):
