@@ -105,9 +105,7 @@ class Quantus(Metric):
             for i in range(len(case)):
                 with seeded(streams.seed_for(i, "quantus")):
                     values.append(self._one(metric(**chosen), case, i))
-        reason = (
-            f"Quantus' {self.name} takes no map of zeros or ones, no empty mask, or gives no number"
-        )
+        reason = f"Quantus' {self.name} takes no constant map, no empty mask, or gives no number"
         return Scores.of(torch.tensor(values, dtype=torch.float64), reason=reason)
 
     def _parameters(self) -> dict[str, Any]:
@@ -125,8 +123,8 @@ class Quantus(Metric):
 
     def _one(self, metric: Any, case: Case, i: int) -> float:
         one = slice(i, i + 1)
-        refused = bool((case.maps[i] == 0).all() or (case.maps[i] == 1).all())
-        if refused or (_localizes(type(metric)) and not _masked(case, i)):
+        flat = bool(case.maps[i].amax() == case.maps[i].amin())
+        if flat or (_localizes(type(metric)) and not _masked(case, i)):
             return float("nan")
         found = metric(
             model=case.model.network,

@@ -161,7 +161,7 @@ def test_captum_cost(case, name, samples):
 
 def test_undefined_images(case):
     maps = case.maps.clone()
-    maps[0] = 0.0
+    maps[0] = 0.3
     truth = case.truth.clone()
     truth[1] = False
     changed = explainers.case_of(
