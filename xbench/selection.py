@@ -24,6 +24,7 @@ class Subset(Source):
         self.labels = [source.labels[index] for index in self.indices]
         self.class_names = source.class_names
         self.skipped = source.skipped
+        self.notes = source.notes
         text = repr((source.digest, why, self.ids))
         self.digest = hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -115,7 +116,10 @@ def only_correct(
         raise DataError(f"The model gets none of the {len(source)} images of {source.name} right.")
     if limit is not None and len(right) > limit:
         right = sorted(_spread(source, right, seed)[:limit])
-    return Subset(source, right, "only correct")
+    chosen = Subset(source, right, "only correct")
+    share = f"{int(found.right.sum())} of {int(found.known.sum())}"
+    chosen.notes = [*source.notes, f"Only images that the model gets right ({share} were)."]
+    return chosen
 
 
 def _spread(source: Source, positions: Sequence[int], seed: int) -> list[int]:

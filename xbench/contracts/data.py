@@ -61,6 +61,7 @@ class Source(ABC):
         class_names: names by class index, empty where unknown.
         skipped: unreadable images by name, with the reason.
         digest: hash of what decides the content (files, seed, parameters).
+        notes: what was assumed or left out, one sentence each.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Source(ABC):
     class_names: Sequence[str] = ()
     skipped: Mapping[str, str] = {}
     digest: str = ""
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def read(self, indices: Sequence[int]) -> Samples:
