@@ -107,7 +107,7 @@ def _own(
         raise ParameterError("Your own training needs both --model and --dataset.")
     classifier = load_classifier(model, weights=weights, device=device)
     opened = DATASETS.create(dataset).value
-    classes = len(classifier.class_names) or None
+    classes = classifier.class_count
     return classifier, opened.open(classifier.geometry, limit=limit, seed=seed, classes=classes)
 
 

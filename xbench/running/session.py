@@ -235,7 +235,7 @@ def _classifier(settings: Settings) -> Classifier:
 
 
 def _open(settings: Settings, dataset: Dataset, model: Classifier) -> Source:
-    classes = len(model.class_names) or None
+    classes = model.class_count
 
     def open_with(limit: int | None) -> Source:
         return dataset.open(model.geometry, limit=limit, seed=settings.seed, classes=classes)
