@@ -9,7 +9,13 @@ import torch
 from xbench.classifier import Classifier
 from xbench.contracts import Geometry
 from xbench.errors import DataError, ParameterError, UnknownNameError
-from xbench.exact_table import TRUTH, correlations, exact_table, relevant_found
+from xbench.exact_table import (
+    TRUTH,
+    correlations,
+    exact_markdown,
+    exact_table,
+    relevant_found,
+)
 from xbench.models.exact import (
     STRUCTURES,
     exact_case,
@@ -169,3 +175,13 @@ def test_the_table_shows_what_theory_says(rows: dict) -> None:
     assert rows["linear", "gradient"].correlation[0] < 0.9
     assert rows["blind", path].correlation[0] == 1
     assert "one linear layer" in rows["and", "cam"].reason
+
+
+def test_the_markdown_table_has_every_method_and_structure(rows: dict) -> None:
+    lines = exact_markdown(list(rows.values())).splitlines()
+    assert lines[0].count("|") == len(STRUCTURES) + 2
+    assert lines[2].startswith("| truth | 1.00 / 1.00 |")
+    by_method = {line.split(" | ")[0].removeprefix("| "): line for line in lines[2:]}
+    assert set(by_method) == {method for _, method in rows}
+    assert "flat / 0.00" in by_method["gradient"]
+    assert "–" in by_method["cam"]

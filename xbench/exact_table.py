@@ -1,5 +1,6 @@
 """Which methods recover which structure: maps against the exact attribution of closed-form nets."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -136,3 +137,30 @@ def relevant_found(values: Tensor, relevant: Tensor) -> Tensor:
     share, chance = hits / count[:, 0], count[:, 0] / values.shape[1]
     found: Tensor = (share - chance) / (1 - chance)
     return found
+
+
+def exact_markdown(rows: Sequence[ExactRow]) -> str:
+    """The rows as one Markdown table: a line a method, a column a structure.
+
+    Each cell reads correlation / relevant set found; `flat` stands for a map without contrast
+    between cells on every image, a dash for a method that cannot run on these networks.
+    """
+    structures = list(dict.fromkeys(row.structure for row in rows))
+    methods = list(dict.fromkeys(row.method for row in rows))
+    by_place = {(row.method, row.structure): row for row in rows}
+    lines = [
+        "| method | " + " | ".join(structures) + " |",
+        "|---|" + "---|" * len(structures),
+    ]
+    for method in methods:
+        cells = [_cell(by_place.get((method, structure))) for structure in structures]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: ExactRow | None) -> str:
+    if row is None or row.reason:
+        return "–"
+    correlation, found = row.correlation[0], row.found[0]
+    shown = "flat" if math.isnan(correlation) else f"{correlation:.2f}"
+    return f"{shown} / {found:.2f}"
