@@ -109,7 +109,8 @@ class FileSource(Source):
             DataError: a file changed or vanished since the source was opened.
         """
         items = [self.items[index] for index in indices]
-        read = [self._read(item) for item in items]
+        with _pool() as pool:
+            read = list(pool.map(self._read, items))
         names = sorted({name for _, masks in read for name in masks})
         shape = read[0][0].shape[1:] if read else (0, 0)
         stacks = {
@@ -120,9 +121,10 @@ class FileSource(Source):
         }
         with_truth = any(item.masks is not None for item in self.items)
         truth = stacks.pop("truth", torch.zeros((len(items), *shape), dtype=torch.bool))
-        pixels = [image for image, _ in read]
+        pixels = [image.numpy() for image, _ in read]
+        none = np.zeros((0, self.geometry.channels, 0, 0), dtype=np.float32)
         return Samples(
-            images=torch.stack(pixels) if pixels else torch.zeros(0, self.geometry.channels, 0, 0),
+            images=torch.from_numpy(np.stack(pixels) if pixels else none),
             labels=torch.tensor([item.label for item in items], dtype=torch.int64),
             ids=[item.id for item in items],
             truth=truth if with_truth else None,
@@ -177,7 +179,7 @@ def open_items(
     checked: dict[int, _Checked] = {}
     left = list(range(len(items)))
     chosen: list[int] = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with _pool() as pool:
         while True:
             chosen = balanced([(items[i].id, items[i].label) for i in left], choice)
             chosen = [left[position] for position in chosen]
@@ -197,6 +199,10 @@ def open_items(
     rows = [(items[i].id, items[i].label, checked[i].digest) for i in chosen]
     source.digest = hashlib.sha256(repr((geometry, choice.area, rows)).encode()).hexdigest()[:16]
     return source
+
+
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1))
 
 
 def _nothing_left(
