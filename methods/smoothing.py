@@ -135,41 +135,31 @@ _VARIANCE: dict[str, Any] = {
     "Sensitivity to Parameter Values",
     "signed": False,
 }
-_GUIDED: dict[str, Any] = {"needs": ("gradients", "relu")}
-_MEASURED: dict[str, Any] = {"baseline": "mean"}
-
-
-def _presets(base: str, title: str, facts: dict[str, Any], names: tuple[str, ...], n: int) -> None:
-    """Enter mean, mean square and variance of a base's attributions."""
-    for name, statistic, card in zip(
-        names,
-        get_args(Statistic),
-        (
-            {"summary": f"Mean of {title} over noisy copies of the image."},
-            {"summary": f"Mean square of {title} over noisy copies of the image.", **_SQUARED},
-            {"summary": f"Variance of {title} over noisy copies of the image.", **_VARIANCE},
-        ),
-        strict=True,
-    ):
-        if name != SmoothGrad.card.name:
-            values = {"base": base, "statistic": statistic, "n_samples": n}
-            METHODS.preset(name, SmoothGrad, card={**facts, **card}, **values)
-
-
-def _names(base: str) -> tuple[str, ...]:
-    return tuple(f"{prefix}_{base}" for prefix in ("smooth", "squared", "variance"))
-
-
-_presets("gradient", "the gradient", {}, ("smoothgrad", "smoothgrad_squared", "vargrad"), 50)
-_presets("guided_backprop", "guided backpropagation", _GUIDED, _names("guided_backprop"), 50)
-_presets("input_x_gradient", "gradient times input", _MEASURED, _names("input_x_gradient"), 50)
-_presets(
-    "integrated_gradients",
-    "integrated gradients",
-    _MEASURED,
-    _names("integrated_gradients"),
-    10,  # each copy costs the steps of the integral
+METHODS.preset(
+    "smoothgrad_squared",
+    SmoothGrad,
+    statistic="mean_square",
+    card={"summary": "Mean square of the gradient over noisy copies of the image.", **_SQUARED},
 )
+METHODS.preset(
+    "vargrad",
+    SmoothGrad,
+    statistic="variance",
+    card={"summary": "Variance of the gradient over noisy copies of the image.", **_VARIANCE},
+)
+for _base, _title, _copies, _facts in (
+    ("guided_backprop", "guided backpropagation", 50, {"needs": ("gradients", "relu")}),
+    ("input_x_gradient", "gradient times input", 50, {"baseline": "mean"}),
+    # each copy costs the steps of the integral
+    ("integrated_gradients", "integrated gradients", 10, {"baseline": "mean"}),
+):
+    METHODS.preset(
+        f"smooth_{_base}",
+        SmoothGrad,
+        base=_base,
+        n_samples=_copies,
+        card={"summary": f"Mean of {_title} over noisy copies of the image.", **_facts},
+    )
 METHODS.preset(
     "smoothgrad_abs",
     SmoothGrad,

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from xbench.cli import app
+from xbench.cli import app, options
+from xbench.running import session
 
 
 def call(*words: str) -> Result:
@@ -163,11 +164,15 @@ def test_cuda_without_a_device() -> None:
         ("--target", "second"),
         ("--layer", "last_conv"),
         ("--device", "tpu"),
-        ("--max-calls", "0"),
+        ("--max-calls", "-1"),
     ],
 )
 def test_values_out_of_range(option: str, value: str) -> None:
     assert option in refused("run", "--methods", "gradient", "-q", option, value) or value == "tpu"
+
+
+def test_the_limit_of_calls_is_the_same_on_the_command_line_and_in_python() -> None:
+    assert options.MAX_CALLS == session.MAX_CALLS
 
 
 def test_a_layer_that_is_not_there(tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ SMOOTH = [
     "vargrad[n_samples=5]",
     "smooth_guided_backprop[n_samples=3]",
     "smooth_input_x_gradient[n_samples=3]",
-    "squared_guided_backprop[n_samples=2]",
-    "variance_input_x_gradient[n_samples=2]",
+    "smoothgrad[base=guided_backprop,n_samples=2,statistic=mean_square]",
+    "smoothgrad[base=input_x_gradient,n_samples=2,statistic=variance]",
     "smooth_integrated_gradients[base=integrated_gradients[n_steps=3],n_samples=2]",
 ]
 ALL = PLAIN + GUIDED + SMOOTH

@@ -11,6 +11,8 @@ from xbench.errors import ParameterError
 if TYPE_CHECKING:
     from xbench.running.session import Settings
 
+MAX_CALLS = 2500  # as in xbench.running.session, which imports torch; a test compares them
+
 Model = Annotated[
     str,
     typer.Option(help="reference, torchvision:NAME, timm:NAME or PATH.py:FUNCTION."),
@@ -34,7 +36,7 @@ LayerOption = Annotated[
     typer.Option("--layer", help="Override a layer role: last_conv=features.17 (repeatable)."),
 ]
 MaxCalls = Annotated[
-    int | None, typer.Option(help="Refuse cells that need more model calls an image.")
+    int, typer.Option(help="Refuse cells that need more model calls an image; 0: no limit.")
 ]
 Twin = Annotated[
     Path | None, typer.Option(help="Weights of the model's twin trained on permuted labels.")

@@ -25,6 +25,10 @@ from xbench.running.manifest import build
 from xbench.selection import only_correct
 from xbench.statistics.leaderboard import Leaderboard, build_leaderboard
 
+MAX_CALLS = 2500
+"""Model calls an image that one cell may need: without a limit, one metric that explains again
+ten times costs hours with a method that needs thousands of calls."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -41,7 +45,7 @@ class Settings:
         batch_size: rows a model call, None measures the fastest.
         target: explain the model's top class, or the label.
         chunk: images worked on together.
-        max_calls: refuse cells that need more model calls an image.
+        max_calls: refuse cells that need more model calls an image; None for no limit.
         layers: overrides of layer roles by name.
         out: the run folder, None for a new one under runs/.
         twin: weights of the model's twin that was trained on permuted labels; the shipped
@@ -62,7 +66,7 @@ class Settings:
     batch_size: int | None = None
     target: Literal["predicted", "label"] = "predicted"
     chunk: int = 16
-    max_calls: int | None = None
+    max_calls: int | None = MAX_CALLS
     layers: Mapping[str, str] = field(default_factory=dict)
     out: Path | None = None
     twin: Path | None = None
@@ -129,7 +133,7 @@ def make_grid(settings: Settings) -> Grid:
     if settings.limit is not None and settings.limit < 1:
         raise ParameterError("--limit takes a number of images of at least 1.")
     if settings.max_calls is not None and settings.max_calls < 1:
-        raise ParameterError("--max-calls takes a number of model calls of at least 1.")
+        raise ParameterError("--max-calls takes a number of model calls of at least 0.")
     if settings.chunk < 1:
         raise ParameterError("--chunk takes a number of images of at least 1.")
     methods = METHODS.select(settings.methods)
