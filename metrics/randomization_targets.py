@@ -105,6 +105,8 @@ class LabelRandomization(Metric):
 
     def score(self, case: Case, *, streams: Streams) -> Scores:
         """Signed Spearman with the twin's map; lower is better."""
+        assert case.twin is not None
+        case.twin.counter = case.twin.network.counter = case.model.counter  # one bill for both
         maps = case.explain(case.images, model=case.twin, call="permuted labels")
         return Scores.of(
             spearman(case.maps, maps),

@@ -116,7 +116,7 @@ class RelativeStability(Metric):
         forwards="1 + draws",
         explains="draws",
         invariances=("scale", "sign"),
-        chance="large",
+        chance="hundreds for a map drawn anew at each call; depends on `floor`",
     )
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ def small(channels=3, batch_size=4, seed=0):
 
 def case_with_twin(method, channels=3, height=20, width=17, n=3, batch_size=4):
     model = small(channels, batch_size)
-    twin = model.sibling(nets.build(nets.SmallCNN, seed=9, channels=channels))
+    twin = Classifier(nets.build(nets.SmallCNN, seed=9, channels=channels), batch_size=batch_size)
     return case_of(method, model, nets.pictures(n, channels, height, width), twin=twin)
 
 
