@@ -16,7 +16,7 @@ from xbench.operations.segments import segment
 from xbench.registry import METRICS
 from xbench.streams import Streams
 
-MODULES = ("cells", "confidence", "correlation", "deletion", "infidelity", "regions", "road")
+MODULES = ("cells", "confidence", "correlation", "deletion", "infidelity", "region_removal", "road")
 ENTRIES = [e for e in METRICS.entries() if e.module in {f"xbench.metrics.{m}" for m in MODULES}]
 NAMES = [entry.name for entry in ENTRIES]
 CORRELATIONS = {
