@@ -53,7 +53,8 @@ class Hub(Dataset):
         names = list(getattr(table.features[label], "names", [])) if label else []
         raw = table.cast_column(image, _library.Image(decode=False))
         labels = [-1] * len(raw) if label is None else _integers(raw[label], label)
-        fitted, notes = fit_labels(labels, len(names) or max(labels, default=-1) + 1, classes, self.name)
+        own = len(names) or max(labels, default=-1) + 1
+        fitted, notes = fit_labels(labels, own, classes, self.name)
         items = [
             Item(f"{self.split}/{index:07d}", _encoded(raw, index, image))
             for index in range(len(raw))
