@@ -76,17 +76,30 @@ class ChangeStability(Metric):
         return stability(case, copies, len(copies), self.top, streams)
 
 
-for _kind, _words in (
-    ("brightness", "brighter and darker copies"),
-    ("blur", "slightly blurred copies"),
-    ("shift", "copies moved by one pixel, maps moved along"),
-):
-    METRICS.preset(
-        f"{_kind}_stability",
-        ChangeStability,
-        card={"summary": f"signed Spearman of the maps of an image and of {_words}"},
-        kind=_kind,
-    )
+METRICS.preset(
+    "brightness_stability",
+    ChangeStability,
+    card={"summary": "signed Spearman of the maps of an image and of brighter and darker copies"},
+    kind="brightness",
+)
+METRICS.preset(
+    "blur_stability",
+    ChangeStability,
+    card={"summary": "signed Spearman of the maps of an image and of slightly blurred copies"},
+    kind="blur",
+)
+METRICS.preset(
+    "shift_stability",
+    ChangeStability,
+    card={
+        "summary": "signed Spearman of the maps of an image and of copies moved by one pixel",
+        "limitations": (
+            "A prior is almost perfectly stable. Noise that a method adds does not move along, so "
+            "averages over noisy copies lose; strides of the network show as left against up."
+        ),
+    },
+    kind="shift",
+)
 
 
 def _copies(kind: str, images: Tensor) -> list[Perturbation]:
