@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,15 +11,15 @@ from xbench.contracts import Case, Metric, Scores
 from xbench.operations.selection import top_membership
 from xbench.streams import Streams
 
-REASON = (
-    "the image has no mask, the mask is empty or covers everything, or the map is not finite or "
-    "has no positive value where a share of the positive mass is asked for"
-)
+NO_MASK = "the image has no mask, or one that is empty or covers everything"
+NO_MASS = f"the map has no positive value, or {NO_MASK}"
 
 
 @dataclass(frozen=True)
 class TruthMetric(Metric):
     """A metric of a map against the mask of the pixels that count."""
+
+    undefined: ClassVar[str] = NO_MASK
 
     def supports(self, case: Case) -> str | None:
         """Refuses cases without masks."""
@@ -53,7 +54,7 @@ class TruthMetric(Metric):
         values = self.values(case.maps, truth, streams).masked_fill(~defined, torch.nan)
         chance = self.chance(truth)
         details = {} if chance is None else {"chance": chance.masked_fill(~defined, torch.nan)}
-        return Scores.of(values, details=details, reason=REASON)
+        return Scores.of(values, details=details, reason=self.undefined)
 
 
 def usable(maps: Tensor, truth: Tensor) -> Tensor:

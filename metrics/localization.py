@@ -16,7 +16,7 @@ from xbench.operations.selection import dilate, random_argmax
 from xbench.registry import METRICS
 from xbench.streams import Streams
 
-from ._truth import TruthMetric, area_share, bounding_boxes, hits_at_area, positive_share
+from ._truth import NO_MASS, TruthMetric, area_share, bounding_boxes, hits_at_area, positive_share
 
 _NEEDS = ("truth",)
 
@@ -103,6 +103,8 @@ class RankAccuracy(TruthMetric):
 class MassAccuracy(TruthMetric):
     """Share of the positive relevance that lies inside the mask M: sum_M a+ / sum a+."""
 
+    undefined: ClassVar[str] = NO_MASS
+
     card: ClassVar[MetricCard] = MetricCard(
         name="mass_accuracy",
         summary="Share of the positive mass that lies in the mask",
@@ -130,6 +132,8 @@ class MassAccuracy(TruthMetric):
 @dataclass(frozen=True)
 class EnergyPointingGame(TruthMetric):
     """Share of the positive relevance inside the bounding box of the object: sum_B a+ / sum a+."""
+
+    undefined: ClassVar[str] = NO_MASS
 
     card: ClassVar[MetricCard] = MetricCard(
         name="energy_pointing_game",
@@ -161,6 +165,8 @@ class AttributionLocalization(TruthMetric):
     R_in and R_tot sum the positive relevance inside the bounding box and in the image, S_in and
     S_tot count pixels; so 1 is what noise gets, whatever the size of the object.
     """
+
+    undefined: ClassVar[str] = NO_MASS
 
     card: ClassVar[MetricCard] = MetricCard(
         name="attribution_localization",
