@@ -7,14 +7,16 @@ A catalogue file that cannot be imported takes only its own entries with it: the
 import difflib
 import fnmatch
 import functools
+import hashlib
 import importlib
 import importlib.metadata
-import inspect
 import pkgutil
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from xbench import names
@@ -281,13 +283,23 @@ def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
-def source_of(factory: type) -> str:
-    """The source text of the module that defines a class; its hash is part of cache keys."""
-    module = inspect.getmodule(factory)
-    try:
-        return inspect.getsource(module) if module is not None else factory.__qualname__
-    except OSError:
-        return factory.__qualname__
+@functools.cache
+def code_revision(factory: type) -> str:
+    """Hash of all code that a method's maps depend on: the catalogue and the engine below it.
+
+    The file of a method from elsewhere (an entry point, a user's own) is added.
+    """
+    digest = hashlib.sha256()
+    own = getattr(sys.modules.get(factory.__module__), "__file__", None)
+    if own is not None:
+        digest.update(Path(own).read_bytes())
+    engine = Path(__file__).parent
+    folders = [engine / "classifier", engine / "operations", engine / "models"]
+    folders += map(Path, importlib.import_module("xbench.methods").__path__)
+    for folder in folders:
+        for path in sorted(folder.glob("*.py")):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 METHODS: Registry[Method] = Registry("method", "methods")

@@ -60,7 +60,7 @@ def to_nchw(output: Tensor, layer: Layer) -> Tensor:
     if layer.layout == "tokens":
         height, width = layer.grid
         tokens = output[:, layer.prefix : layer.prefix + height * width]
-        return tokens.reshape(len(tokens), height, width, -1).permute(0, 3, 1, 2)
+        return tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)  # holds for no rows too
     raise UnsupportedError(f"The layer '{layer.name}' has no spatial output.")
 
 

@@ -73,8 +73,8 @@ def weights_in_order(module: nn.Module, sample: Tensor) -> list[Weights]:
         module(sample)
     units: dict[str, list[str]] = {}
     for name in named:
-        owner = modules[name.rpartition(".")[0]]
-        unit = name if any(owner.children()) else name.rpartition(".")[0]
+        owner = modules.get(name.rpartition(".")[0])  # None inside saved programs
+        unit = name if owner and any(owner.children()) else name.rpartition(".")[0]
         units.setdefault(unit, []).append(name)
 
     def position(unit: str) -> int:

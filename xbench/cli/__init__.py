@@ -2,6 +2,8 @@
 
 import xbench.cli.explaining
 import xbench.cli.lists
+import xbench.cli.models
+import xbench.cli.proving
 import xbench.cli.reporting
 import xbench.cli.running
 import xbench.cli.training  # noqa: F401 - each import registers its commands

@@ -42,29 +42,6 @@ class _Bound:
         return check_maps(maps, images, "the method")
 
 
-@dataclass(frozen=True)
-class _Truth:
-    """The truth itself as an explanation: the same, whatever the input or the model."""
-
-    maps: Tensor
-
-    def __call__(
-        self,
-        images: Tensor,
-        *,
-        model: Classifier | None = None,
-        targets: Tensor | None = None,
-        rows: Tensor | None = None,
-        call: str = "",
-    ) -> Tensor:
-        return self.maps if rows is None else self.maps[rows.to(self.maps.device)]
-
-
-def bind_truth(method: TruthMethod, truth: Tensor) -> Explain:
-    """The bound explanation of a control that is made from the truth (N, H, W)."""
-    return _Truth(method.from_truth(truth))
-
-
 def bind(
     method: Method,
     model: Classifier,

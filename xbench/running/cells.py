@@ -26,7 +26,7 @@ from xbench.cost import Cost
 from xbench.errors import InvalidMapError, RunError, UnsupportedError, XbenchError
 from xbench.registry import Chosen
 from xbench.running.batches import Batch
-from xbench.running.cases import bind, bind_truth
+from xbench.running.cases import bind
 from xbench.running.grid import Grid
 from xbench.running.guard import Guard
 from xbench.running.maps import MapCache, decode, encode, map_key
@@ -71,15 +71,10 @@ def explain(
 ) -> Outcome:
     """The maps of one method on a chunk, from the cache where they are known."""
     model = grid.model
-    key = map_key(
-        method,
-        model.weights_hash,
-        batch.images,
-        batch.targets.tolist(),
-        batch.ids,
-        grid.seed,
-    )
-    known = cache.load(key, model.device)
+    tensors = [batch.images, batch.targets]
+    if isinstance(method.value, TruthMethod) and batch.truth is not None:
+        tensors.append(batch.truth)
+    key = map_key(method, model.weights_hash, tensors, batch.ids, grid.seed)
 
     def work() -> Tensor:
         reason = _refusal(method.value, grid, batch)
@@ -189,9 +184,8 @@ def _within(grid: Grid, cost: Cost) -> None:
 
 
 def _bound(method: Method, grid: Grid, batch: Batch, scope: str) -> Explain:
-    if isinstance(method, TruthMethod) and batch.truth is not None:
-        return bind_truth(method, batch.truth)
-    return bind(method, grid.model, batch.images, batch.targets, batch.streams.scoped(scope))
+    streams = batch.streams.scoped(scope)
+    return bind(method, grid.model, batch.images, batch.targets, streams, batch.truth)
 
 
 def _residual(grid: Grid, batch: Batch, method: Chosen[Method], maps: Tensor) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from xbench import __version__
 from xbench.contracts import Method
 from xbench.errors import RunError
-from xbench.registry import Chosen, source_of
+from xbench.registry import Chosen, code_revision
 
 THUMBNAIL = 112
 
@@ -95,23 +95,30 @@ def decode(scaled: Tensor, scale: Tensor) -> Tensor:
 def map_key(
     method: Chosen[Method],
     weights: str,
-    images: Tensor,
-    targets: Sequence[int],
+    tensors: Sequence[Tensor],
     image_ids: Sequence[str],
     seed: int,
 ) -> str:
-    """The content hash of an explanation request: weights, images, targets, method, seed, code."""
+    """The content hash of an explanation request: weights, inputs, method, seed, code.
+
+    Args:
+        method: which one; its identity holds every parameter.
+        weights: hash of the model's weights.
+        tensors: images, targets, and the truth where the method is made from it.
+        image_ids: they seed the draws of stochastic methods.
+        seed: of the run.
+    """
     digest = hashlib.sha256()
     for part in (
         __version__,
+        code_revision(method.entry.factory),
         weights,
         method.identity,
-        hashlib.sha256(source_of(method.entry.factory).encode()).hexdigest(),
         str(seed),
-        repr(list(targets)),
-        repr(list(image_ids)),
-        repr(tuple(images.shape)),
+        *image_ids,
     ):
         digest.update(part.encode() + b"\x1f")
-    digest.update(images.cpu().contiguous().numpy().tobytes())
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:32]
