@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from xbench.datasets.folders import ImageFolder
 
 from xbench.classifier import Classifier, Normalization
+from xbench.classifier.randomize import RandomizedNetwork
 from xbench.contracts import Geometry
 from xbench.errors import ModelError, ParameterError
 from xbench.models import checkpoints, reference
 from xbench.models.devices import resolve_device
 from xbench.models.loading import load_classifier
 from xbench.models.zoo import build_torchvision
+from xbench.streams import Streams
 
 NET = """
 import torch
@@ -258,6 +260,13 @@ def test_programs(tmp_path: Path) -> None:
         assert model.find_layer("last_conv", images) is None
         assert len(model.weights_hash) == 16
         assert not any(p.requires_grad for p in model.module.program.parameters())
+        before = model.fingerprint()
+        network = RandomizedNetwork(model, images, "normal", Streams(0, ["a"]))
+        names = [layer.name for layer in network.layers]
+        assert names == ["features.0", "features.4", "head"], "in order of execution"
+        assert not torch.allclose(network.at([0, 1, 2]).logits(images), expected)
+        torch.testing.assert_close(network.at([]).logits(images), expected)
+        assert model.fingerprint() == before
     torch.save(module.state_dict(), tmp_path / "weights.pt")
     with pytest.raises(ModelError, match="holds no program"):
         load(tmp_path / "weights.pt")
