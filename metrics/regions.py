@@ -31,6 +31,8 @@ class RegionMass(Metric):
     card: ClassVar[MetricCard] = MetricCard(
         name="distractor_mass",
         summary="Share of the positive mass that lies on distractors",
+        paper="shares as in Arras et al. 2022, of regions that cannot matter as in Yang and Kim "
+        "2019, Benchmarking attribution methods with relative feature importance",
         limitations="A coarse map spills onto neighbors that it does not mean.",
         property="localization",
         direction="lower",

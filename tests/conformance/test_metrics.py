@@ -79,6 +79,10 @@ def case_of(batch_size: int = 7, method: object = None) -> Case:
         labels=torch.arange(COUNT),
         twin=model.sibling(nets.build(nets.SmallCNN, seed=5).eval()),
         pool=Samples(nets.pictures(12, 3, *SIZE, seed=9), torch.arange(12) % 5, mapcases.names(12)),
+        extras={
+            name: mapcases.blobs(COUNT, *SIZE, seed=seed)
+            for seed, name in enumerate(("distractors", "others", "watermark"), start=1)
+        },
     )
 
 
@@ -94,6 +98,7 @@ def part_of(case: Case, keep: list[int]) -> Case:
         labels=case.labels[keep],
         twin=case.twin,
         pool=case.pool,
+        extras={name: mask[keep] for name, mask in case.extras.items()},
     )
     return replace(alone, maps=case.maps[keep])
 
