@@ -18,16 +18,9 @@ from xbench.errors import ParameterError, UnsupportedError
 from xbench.registry import METHODS
 from xbench.streams import Streams
 
-from ._attention import (
-    Site,
-    attention,
-    finer,
-    reaching,
-    refuse_without_attention,
-    through,
-    token_map,
-)
+from ._attention import attention, reaching, refuse_without_attention
 from ._cam import to_pixels
+from ._tokens import Site, finer, through, token_map
 
 Heads = Literal["mean", "max", "min"]
 

@@ -60,7 +60,8 @@ def to_nchw(output: Tensor, layer: Layer) -> Tensor:
     if layer.layout == "tokens":
         height, width = layer.grid
         tokens = output[:, layer.prefix : layer.prefix + height * width]
-        return tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)  # holds for no rows too
+        grid = tokens.reshape(len(tokens), height, width, tokens.shape[2])  # no -1: may be no rows
+        return grid.permute(0, 3, 1, 2)
     raise UnsupportedError(f"The layer '{layer.name}' has no spatial output.")
 
 
