@@ -79,8 +79,6 @@ class Classifier:
         self._classes: int | None = None
         self._layers: int | None = None
 
-    # ---- identity
-
     @property
     def module(self) -> nn.Module:
         """The private copy of the user's module (it expects normalized input)."""
@@ -155,8 +153,6 @@ class Classifier:
                 self._classes = int(self.network(sample[:1]).shape[1])
         return self._classes
 
-    # ---- forward
-
     def logits(self, images: Tensor) -> Tensor:
         """Logits, float32 (N, K), without a graph; images (N, C, H, W) in [0, 1]."""
         return self.rows(images.shape[0], lambda index: images[index], like=images)
@@ -192,8 +188,6 @@ class Classifier:
                 return logits if read is None else read(logits, index)
 
         return torch.cat(list(self.in_batches("forward", count, like, work)))
-
-    # ---- backward
 
     def gradients(
         self,
@@ -244,8 +238,6 @@ class Classifier:
             return index, rows.detach(), gradient, scores.detach()
 
         yield from self.in_batches("backward", count, like, work)
-
-    # ---- layers
 
     def trace(self, images: Tensor) -> Trace:
         """Every layer as it ran on one image of this shape, in order of execution."""
@@ -371,8 +363,6 @@ class Classifier:
                 sample = self.network.normalize(images[:1])
                 self._tails[key] = build_tail(self.module, layer.name, sample)
         return self._tails[key]
-
-    # ---- batches
 
     def in_batches(
         self, mode: str, count: int, like: Tensor, work: Callable[[Tensor], Result]

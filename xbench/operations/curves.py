@@ -81,7 +81,7 @@ def rescaled(curves: Tensor, high: Tensor, low: Tensor) -> Tensor:
 def tie_share(values: Tensor) -> Tensor:
     """Share of entries that another entry of the same row equals, float64 (N,).
 
-    Equal means up to a millionth of the row's largest absolute value, so that the rounding of one
+    Equal means up to 2e-7 of the row's largest absolute value, so that the rounding of one
     batch size or another does not make a tie or undo it.
 
     >>> tie_share(torch.tensor([[1.0, 1.0, 2.0, 3.0]])).tolist()
@@ -89,7 +89,7 @@ def tie_share(values: Tensor) -> Tensor:
     """
     ordered = values.flatten(1).sort(dim=1).values
     same = torch.zeros_like(ordered, dtype=torch.bool)
-    slack = 1e-6 * ordered.abs().amax(dim=1, keepdim=True)
+    slack = 2e-7 * ordered.abs().amax(dim=1, keepdim=True)
     equal = ordered[:, 1:] - ordered[:, :-1] <= slack
     same[:, 1:] |= equal
     same[:, :-1] |= equal
