@@ -123,6 +123,7 @@ def test_the_source_carries_the_truth_and_refuses_other_networks() -> None:
     blind = DATASETS.create("planted-exact:blind").value
     samples = blind.open(Geometry(), limit=2, seed=0).read([0, 1])
     assert samples.truth_defined.tolist() == [False, False]
+    assert source.read([]).images.shape == (0, 3, 32, 32)
     with pytest.raises(DataError, match="exact:and"):
         dataset.open(Geometry(crop=(224, 224)), limit=2, seed=0)
     with pytest.raises(ParameterError, match="planted-exact"):

@@ -206,6 +206,10 @@ def exact_case(structure: str, numbers: list[int], *, seed: int = 0, grid: int =
         seed: another seed, other images.
         grid: cells a side.
     """
+    if not numbers:
+        empty = torch.zeros(0, grid, grid)
+        images = torch.zeros(0, 3, grid * CELL, grid * CELL)
+        return ExactCase(images, torch.zeros(0, dtype=torch.int64), empty.double(), empty > 0)
     z = torch.stack([_draw(structure, number, seed, grid) for number in numbers])
     targets = torch.tensor([n % 2 if structure == "places" else 0 for n in numbers])
     cells, relevant = zip(
