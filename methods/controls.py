@@ -216,7 +216,7 @@ class Oracle(TruthMethod):
     """1 on the pixels that count, 0 elsewhere; nothing where the image has no truth.
 
     Attributes:
-        inverted: -1 on the pixels that count instead.
+        inverted: 1 on all other pixels instead.
     """
 
     card: ClassVar[MethodCard] = MethodCard(
@@ -232,16 +232,15 @@ class Oracle(TruthMethod):
 
     def from_truth(self, truth: Tensor) -> Tensor:
         """See the class."""
-        return -truth.float() if self.inverted else truth.float()
+        return (~truth).float() if self.inverted else truth.float()
 
 
 METHODS.preset(
     "oracle_inverse",
     Oracle,
     card={
-        "summary": "The negated truth: the worst that localization can be.",
+        "summary": "All but the truth: the worst that localization can be.",
         "limitations": "A control: a metric that does not put it below chance says nothing.",
-        "signed": True,
     },
     inverted=True,
 )
