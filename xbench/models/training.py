@@ -1,7 +1,8 @@
 """What `xbench train` does: the shipped classifiers anew, twins, and siblings used to removal."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -70,7 +71,8 @@ def train_reference(
     settings = Fit(epochs or recipe.epochs, seed=seed, augment=recipe.augment)
     network = _Normalized(module, NORMALIZATION).to(device)
     pixels = Pixels.read(*(open_scenes(name) for name in names))
-    _train(network, pixels, settings, out, progress)
+    with _one_thread():
+        _train(network, pixels, settings, out, progress)
     found = examined(network)
     write_card(out, variant, {"scenes": names, "seed": seed, "epochs": settings.epochs}, found)
     return Trained(out, found)
@@ -113,7 +115,8 @@ def train_twin(
     pixels = permuted(_labelled(model, Pixels.read(source or open_scenes(TWIN_SCENES))), seed)
     network = _Normalized(reinitialized(model.module, seed), model.normalization)
     settings = Fit(epochs, rate=2e-3, decay=0.0, seed=seed, goal=TWIN_GOAL)
-    _train(network.to(model.device), pixels, settings, out, progress)
+    with _one_thread() if shipped else nullcontext():
+        _train(network.to(model.device), pixels, settings, out, progress)
     found = {"memorized": accuracy(network, pixels)}
     if shipped:
         found |= examined(network)
@@ -161,7 +164,9 @@ def train_masked(
     augment = chain(turned, recolored, masked(0.8)) if shipped else masked(0.8)
     network = _Normalized(copy.deepcopy(model.module), model.normalization)
     settings = Fit(epochs, rate=1e-3, seed=seed, augment=augment)
-    _train(network.to(model.device).requires_grad_(True), pixels, settings, out, progress)
+    network.to(model.device).requires_grad_(True)
+    with _one_thread() if shipped else nullcontext():
+        _train(network, pixels, settings, out, progress)
     found = {"training": accuracy(network, pixels)}
     if shipped:
         found |= examined(network)
@@ -221,6 +226,21 @@ def _train(
     checkpoint = out.with_name(out.name + ".partial")
     fit(network, pixels, settings, progress=progress, checkpoint=checkpoint)
     save_weights(out, network.module)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread inside the block.
+
+    The small shipped networks are hardly faster with more, much slower where another process is
+    busy, and with one thread the sums do not depend on the number of cores.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _labelled(model: Classifier, pixels: Pixels) -> Pixels:
