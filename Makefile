@@ -12,7 +12,7 @@ TYPED := xbench methods metrics datasets leaderboards
 .PHONY: run test test-slow test-all check format lock docs clean
 
 run: $(STAMP)
-	$(VENV)/bin/xbench run --methods all --limit 16 --max-calls 2500
+	$(VENV)/bin/xbench run --methods all --limit 8 --max-calls 250
 
 test: $(STAMP)
 	$(VENV)/bin/pytest -n 2 -m "not slow and not chaos"

@@ -173,6 +173,7 @@ def test_values_out_of_range(option: str, value: str) -> None:
 
 def test_the_limit_of_calls_is_the_same_on_the_command_line_and_in_python() -> None:
     assert options.MAX_CALLS == session.MAX_CALLS
+    assert options.MAX_MAP_CALLS == session.MAX_MAP_CALLS
 
 
 def test_a_layer_that_is_not_there(tmp_path: Path) -> None:

@@ -137,11 +137,15 @@ def test_a_model_with_nan_is_refused_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_cells_above_the_limit_of_calls_are_refused(tmp_path: Path) -> None:
-    grid = small_grid("gradient,smoothgrad[n_samples=9]", "sparseness", max_calls=10)
+    grid = small_grid("gradient,smoothgrad[n_samples=9]", "sparseness", max_map_calls=10)
     records = run_in(tmp_path, grid).set_index("method")
     assert set(records.loc["gradient", "status"]) == {"ok"}
     assert set(records.loc["smoothgrad[n_samples=9]", "status"]) == {"unsupported"}
     assert records.loc["smoothgrad[n_samples=9]", "reason"].str.contains("18 model calls").all()
+    grid = small_grid("smoothgrad[n_samples=9]", "sparseness,noise_stability", max_calls=50)
+    records = run_in(tmp_path / "again", grid).set_index("metric")
+    assert set(records.loc["sparseness", "status"]) == {"ok"}
+    assert records.loc["noise_stability", "reason"].str.contains("--max-calls allows 50").all()
 
 
 def test_records_are_typed_and_say_what_was_predicted(tmp_path: Path) -> None:

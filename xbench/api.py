@@ -10,7 +10,7 @@ from xbench.classifier import Classifier, Normalization
 from xbench.explaining import as_classifier, explain
 from xbench.report import write_all
 from xbench.running.local import Progress
-from xbench.running.session import MAX_CALLS, Run, Settings, open_run, run_grid
+from xbench.running.session import MAX_CALLS, MAX_MAP_CALLS, Run, Settings, open_run, run_grid
 
 __all__ = ["Run", "explain", "open_run", "run"]
 
@@ -30,6 +30,7 @@ def run(
     target: Literal["predicted", "label"] = "predicted",
     layers: Mapping[str, str] | None = None,
     max_calls: int | None = MAX_CALLS,
+    max_map_calls: int | None = MAX_MAP_CALLS,
     out: Path | str | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -49,7 +50,8 @@ def run(
         batch_size: rows a model call, None measures the fastest.
         target: explain the model's top class, or the label.
         layers: overrides of layer roles by name.
-        max_calls: refuse cells that need more model calls an image; None for no limit.
+        max_calls: refuse metrics that need more model calls an image; None for no limit.
+        max_map_calls: refuse methods whose map needs more; None for no limit.
         out: the run folder, None for a new one under runs/.
         resume: go on with what the folder holds.
         progress: told after every unit.
@@ -73,6 +75,7 @@ def run(
         target=target,
         layers=dict(layers or {}),
         max_calls=max_calls,
+        max_map_calls=max_map_calls,
         out=None if out is None else Path(out),
         resume=resume,
         command=["xbench.run"],

@@ -11,7 +11,7 @@ from xbench.errors import ParameterError
 if TYPE_CHECKING:
     from xbench.running.session import Settings
 
-MAX_CALLS = 2500  # as in xbench.running.session, which imports torch; a test compares them
+MAX_CALLS, MAX_MAP_CALLS = 2500, 5000  # as in running.session, which loads torch; tested
 
 Model = Annotated[
     str,
@@ -36,7 +36,10 @@ LayerOption = Annotated[
     typer.Option("--layer", help="Override a layer role: last_conv=features.17 (repeatable)."),
 ]
 MaxCalls = Annotated[
-    int, typer.Option(help="Refuse cells that need more model calls an image; 0: no limit.")
+    int, typer.Option(help="Refuse metrics that need more model calls an image; 0: no limit.")
+]
+MaxMapCalls = Annotated[
+    int, typer.Option(help="Refuse methods whose map needs more model calls; 0: no limit.")
 ]
 Twin = Annotated[
     Path | None, typer.Option(help="Weights of the model's twin trained on permuted labels.")

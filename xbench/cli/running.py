@@ -36,6 +36,7 @@ def run(
     target: o.Target = "predicted",
     layer: o.LayerOption = None,
     max_calls: o.MaxCalls = o.MAX_CALLS,
+    max_map_calls: o.MaxMapCalls = o.MAX_MAP_CALLS,
     twin: o.Twin = None,
     only_correct: o.OnlyCorrect = False,
     out_folder: Out = None,
@@ -50,7 +51,8 @@ def run(
     settings = o.settings_of(
         model=model, weights=weights, dataset=dataset, methods=methods, metrics=metrics,
         limit=limit, seed=seed, device=device, batch_size=batch_size, target=target, layer=layer,
-        max_calls=max_calls or None, twin=twin, only_correct=only_correct,
+        max_calls=max_calls or None,
+        max_map_calls=max_map_calls or None, twin=twin, only_correct=only_correct,
         out=out_folder, resume=resume,
     )  # fmt: skip
     with LiveProgress(err, quiet=quiet) as progress:
@@ -89,6 +91,7 @@ def plan(
     target: o.Target = "predicted",
     layer: o.LayerOption = None,
     max_calls: o.MaxCalls = o.MAX_CALLS,
+    max_map_calls: o.MaxMapCalls = o.MAX_MAP_CALLS,
     twin: o.Twin = None,
     only_correct: o.OnlyCorrect = False,
     as_json: o.JsonFlag = False,
@@ -100,7 +103,8 @@ def plan(
     settings = o.settings_of(
         model=model, weights=weights, dataset=dataset, methods=methods, metrics=metrics,
         limit=limit, seed=seed, device=device, batch_size=batch_size, target=target, layer=layer,
-        max_calls=max_calls or None, twin=twin, only_correct=only_correct,
+        max_calls=max_calls or None,
+        max_map_calls=max_map_calls or None, twin=twin, only_correct=only_correct,
     )  # fmt: skip
     planned = make_plan(make_grid(settings))
     if as_json:

@@ -80,7 +80,7 @@ def explain(
         reason = _refusal(method.value, grid, batch)
         if reason is not None:
             raise UnsupportedError(reason)
-        _within(grid, method.value.cost(batch.facts))
+        _within(method.value.cost(batch.facts), grid.max_map_calls, "--max-map-calls")
         found = _bound(method.value, grid, batch, method.identity)(batch.images)
         return check_maps(found, batch.images, f"The method '{method.label}'")
 
@@ -144,8 +144,8 @@ def score(
         reason = metric.value.supports(case)
         if reason is not None:
             raise UnsupportedError(reason)
-        again = metric.value.explains(batch.facts)
-        _within(grid, metric.value.cost(batch.facts) + method.value.cost(batch.facts) * again)
+        again = method.value.cost(batch.facts) * metric.value.explains(batch.facts)
+        _within(metric.value.cost(batch.facts) + again, grid.max_calls, "--max-calls")
         return metric.value.score(case, streams=batch.streams.scoped(metric.identity))
 
     outcome = _attempt(grid, len(batch), work, lambda scores: {"scores": scores})
@@ -174,12 +174,11 @@ def _refusal(method: Method, grid: Grid, batch: Batch) -> str | None:
     return method.supports(grid.model)
 
 
-def _within(grid: Grid, cost: Cost) -> None:
-    """Refuse a cell above the limit of model calls."""
-    if grid.max_calls is not None and cost.calls > grid.max_calls:
+def _within(cost: Cost, limit: int | None, option: str) -> None:
+    """Refuse a cell above its limit of model calls."""
+    if limit is not None and cost.calls > limit:
         raise UnsupportedError(
-            f"It needs {cost.calls:,.0f} model calls an image; --max-calls allows "
-            f"{grid.max_calls:,}."
+            f"It needs {cost.calls:,.0f} model calls an image; {option} allows {limit:,}."
         )
 
 

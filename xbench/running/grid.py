@@ -25,7 +25,8 @@ class Grid:
         chunk: images that are worked on together; a fixed size, so that no number depends on
             where a run was interrupted.
         target: explain the model's own top class, or the label.
-        max_calls: refuse cells that need more model calls an image, None for no limit.
+        max_calls: refuse metrics that need more model calls an image, None for no limit.
+        max_map_calls: refuse methods whose map needs more model calls, None for no limit.
         twin: a classifier of the same shape trained on permuted labels, if there is one.
     """
 
@@ -37,6 +38,7 @@ class Grid:
     chunk: int = 16
     target: Literal["predicted", "label"] = "predicted"
     max_calls: int | None = None
+    max_map_calls: int | None = None
     twin: Classifier | None = None
 
     @property

@@ -71,6 +71,8 @@ def make_plan(grid: Grid) -> Plan:
     for method in grid.methods:
         reason = method.value.supports(grid.model)
         own = method.value.cost(facts) if reason is None else Cost()
+        if grid.max_map_calls is not None and own.calls > grid.max_map_calls:
+            reason, own = f"{own.calls:,.0f} calls are above --max-map-calls", Cost()
         cells.append(PlannedCell(method.label, "explain", own, reason))
         cells += [_planned(grid, method, metric, reason, facts) for metric in grid.single]
     forward, backward = speed(grid.model, sample)

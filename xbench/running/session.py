@@ -26,8 +26,9 @@ from xbench.selection import only_correct
 from xbench.statistics.leaderboard import Leaderboard, build_leaderboard
 
 MAX_CALLS = 2500
-"""Model calls an image that one cell may need: without a limit, one metric that explains again
-ten times costs hours with a method that needs thousands of calls."""
+MAX_MAP_CALLS = 5000
+"""Model calls an image that one metric, or one map, may need: without a limit, a metric that
+explains again ten times costs hours with a method that needs thousands of calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,8 @@ class Settings:
         batch_size: rows a model call, None measures the fastest.
         target: explain the model's top class, or the label.
         chunk: images worked on together.
-        max_calls: refuse cells that need more model calls an image; None for no limit.
+        max_calls: refuse metrics that need more model calls an image; None for no limit.
+        max_map_calls: refuse methods whose map needs more; None for no limit.
         layers: overrides of layer roles by name.
         out: the run folder, None for a new one under runs/.
         twin: weights of the model's twin that was trained on permuted labels; the shipped
@@ -67,6 +69,7 @@ class Settings:
     target: Literal["predicted", "label"] = "predicted"
     chunk: int = 16
     max_calls: int | None = MAX_CALLS
+    max_map_calls: int | None = MAX_MAP_CALLS
     layers: Mapping[str, str] = field(default_factory=dict)
     out: Path | None = None
     twin: Path | None = None
@@ -132,8 +135,12 @@ def make_grid(settings: Settings) -> Grid:
     """
     if settings.limit is not None and settings.limit < 1:
         raise ParameterError("--limit takes a number of images of at least 1.")
-    if settings.max_calls is not None and settings.max_calls < 1:
-        raise ParameterError("--max-calls takes a number of model calls of at least 0.")
+    for option, calls in (
+        ("--max-calls", settings.max_calls),
+        ("--max-map-calls", settings.max_map_calls),
+    ):
+        if calls is not None and calls < 1:
+            raise ParameterError(f"{option} takes a number of model calls of at least 0.")
     if settings.chunk < 1:
         raise ParameterError("--chunk takes a number of images of at least 1.")
     methods = METHODS.select(settings.methods)
@@ -151,6 +158,7 @@ def make_grid(settings: Settings) -> Grid:
         chunk=settings.chunk,
         target=settings.target,
         max_calls=settings.max_calls,
+        max_map_calls=settings.max_map_calls,
         twin=_twin(settings),
     )
 
