@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from xbench import names
-from xbench.contracts import Card, Dataset, Method, Metric, PairMetric
+from xbench.contracts import Board, Card, Dataset, Method, Metric, PairMetric
 from xbench.errors import ParameterError, UnknownNameError, XbenchError
 
 T = TypeVar("T")
@@ -305,4 +305,4 @@ def code_revision(factory: type) -> str:
 METHODS: Registry[Method] = Registry("method", "methods")
 METRICS: Registry[Metric | PairMetric] = Registry("metric", "metrics")
 DATASETS: Registry[Dataset] = Registry("dataset", "datasets")
-LEADERBOARDS: Registry[Any] = Registry("leaderboard", "leaderboards")
+LEADERBOARDS: Registry[Board] = Registry("leaderboard", "leaderboards")

@@ -4,6 +4,7 @@ Pixels: images are float32 (N, C, H, W) with C 3 or 1, in [0, 1], never normaliz
 normalizes inside. A map is float32 (N, H, W), signed where the method is signed, raw, finite.
 """
 
+from xbench.contracts.boards import Board, BoardCard
 from xbench.contracts.cards import Card, DatasetCard, Direction, MethodCard, MetricCard
 from xbench.contracts.data import Dataset, Geometry, Samples, Source
 from xbench.contracts.methods import Complete, Method, TruthMethod, check_maps
@@ -20,6 +21,8 @@ from xbench.contracts.metrics import (
 
 __all__ = [
     "Bank",
+    "Board",
+    "BoardCard",
     "Card",
     "Case",
     "Complete",

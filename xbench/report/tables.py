@@ -35,8 +35,21 @@ def cell_text(cell: Cell) -> str:
 
 
 def rank_text(row: Row) -> str:
-    """The rank, blank without full coverage."""
+    """The place, blank for controls, without full coverage and behind a failed gate."""
     return "" if row.rank is None else f"{row.rank:.0f}"
+
+
+def mean_rank_text(row: Row) -> str:
+    """The mean rank, for example `2.1 (1-3)` with the interval of the position."""
+    if row.mean_rank is None:
+        return ""
+    interval = "" if row.low is None else f" ({row.low}-{row.high})"
+    return f"{row.mean_rank:.2f}{interval}"
+
+
+def gates_text(row: Row) -> str:
+    """Failed gates in words, or why there is no place."""
+    return ", ".join(row.failed).replace("_", " ") or row.note
 
 
 def heading(label: str, direction: str) -> str:
@@ -69,21 +82,22 @@ def _csv_value(value: object) -> str:
 def markdown(board: Leaderboard, manifest: Mapping[str, Any]) -> str:
     """The leaderboard as a Markdown page with what it was made from."""
     model, data = manifest["model"], manifest["dataset"]
-    head = ["rank", "method", "family"]
+    head = ["place", "mean rank", "method", "family", "failed gates"]
     head += [heading(metric.label, metric.direction) for metric in board.metrics]
     head += ["calls / image", "s / image"]
     lines = [
         f"# Leaderboard: {_escape(model['name'])} on {_escape(data['name'])}",
         "",
         f"{board.images} images, seed {manifest['seed']}, weights {model['weights']}, "
-        f"xbench {manifest['xbench']}. Mean over images with its 95 % bootstrap interval; "
-        "a method without a value in every ranked metric gets no rank.",
+        f"xbench {manifest['xbench']}. Board {board.card.name}: "
+        f"{_escape(board.card.summary)} Mean over images with its 95 % bootstrap interval. "
+        f"{board.card.ties} A failed gate or a missing value leaves the place blank.",
         "",
         "| " + " | ".join(map(_escape, head)) + " |",
         "|" + "---|" * len(head),
     ]
     for row in board.rows:
-        cells = [rank_text(row), row.method, row.family]
+        cells = [rank_text(row), mean_rank_text(row), row.method, row.family, gates_text(row)]
         cells += [cell_text(row.cells[metric.label]) for metric in board.metrics]
         cells += [number(row.calls, 1), number(row.seconds, 4)]
         lines.append("| " + " | ".join(map(_escape, cells)) + " |")

@@ -5,11 +5,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from xbench.report.tables import heading, number, rank_text
+from xbench.report.tables import gates_text, heading, number, rank_text
 from xbench.statistics.leaderboard import Cell, Leaderboard, MetricInfo
 
 COLUMN = 14
-FIXED = 46
+FIXED = 54
 
 
 def print_leaderboard(console: Console, board: Leaderboard) -> None:
@@ -18,15 +18,19 @@ def print_leaderboard(console: Console, board: Leaderboard) -> None:
     As many metrics as the terminal is wide, first one of every property.
     """
     table = Table(
-        title=f"Leaderboard, {board.images} images (mean ± half of the 95 % interval)",
+        title=f"Leaderboard ({board.card.name}), {board.images} images, "
+        "mean ± half of the 95 % interval",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1),
     )
-    table.add_column("rank", justify="right")
+    table.add_column("place", justify="right")
+    table.add_column("mean rank", justify="right", max_width=5)
     table.add_column("method", no_wrap=True, overflow="ellipsis", max_width=30)
     valued = [metric for metric in board.metrics if any_value(board, metric.label)]
-    shown = _headline(valued, max(1, (console.width - FIXED) // COLUMN))
+    ranked = [metric for metric in valued if metric in board.ranking.metrics]
+    others = [metric for metric in valued if metric not in board.ranking.metrics]
+    shown = _headline(ranked + others, max(1, (console.width - FIXED) // COLUMN))
     for metric in shown:
         words = heading(metric.label.replace("_", " "), metric.direction)  # spaces let it wrap
         table.add_column(words, justify="right", max_width=COLUMN)
@@ -35,6 +39,7 @@ def print_leaderboard(console: Console, board: Leaderboard) -> None:
     for row in board.rows:
         table.add_row(
             rank_text(row),
+            "" if row.mean_rank is None else number(row.mean_rank, 2),
             escape(row.method),
             *(_short(row.cells[metric.label]) for metric in shown),
             number(row.calls, 0),
@@ -44,6 +49,7 @@ def print_leaderboard(console: Console, board: Leaderboard) -> None:
     console.print(table)
     if len(shown) < len(valued):
         console.print(f"{len(valued) - len(shown)} more metrics are in the report.", markup=False)
+    _print_gates(console, board)
     _print_reasons(console, board, valued)
 
 
@@ -57,6 +63,17 @@ def _headline(metrics: list[MetricInfo], room: int) -> list[MetricInfo]:
         seen.add(metric.property)
     chosen = (first + rest)[:room]
     return [metric for metric in metrics if metric in chosen]
+
+
+def _print_gates(console: Console, board: Leaderboard) -> None:
+    """Say which explainers have no place, and why, once a reason."""
+    methods: dict[str, list[str]] = {}
+    for row in board.rows:
+        if row.rank is None and not row.control and gates_text(row):
+            verb = "failed " if row.failed else ""
+            methods.setdefault(verb + gates_text(row), []).append(row.method)
+    for reason, names in methods.items():
+        console.print(f"No place for {', '.join(names)}: {reason}.", markup=False)
 
 
 def _print_reasons(console: Console, board: Leaderboard, shown: list[MetricInfo]) -> None:

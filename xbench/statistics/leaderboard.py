@@ -1,27 +1,39 @@
-"""The leaderboard: methods by mean rank over metrics, with intervals; a pure function of records.
+"""The leaderboard: methods by mean rank, with intervals, ties and gates; pure in the records.
 
 Partial coverage never outranks full coverage: a method without a value in a ranked metric gets no
-overall rank, and stands below those that have one. Blanks stay blanks.
+place, and stands below those that have one; so does a method that failed a gate of the board.
+Blanks stay blanks.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from xbench.statistics.intervals import mean_interval
+from xbench.contracts import Board, BoardCard
+from xbench.registry import LEADERBOARDS
+from xbench.statistics.gates import GateResult, gate_results
+from xbench.statistics.intervals import Interval, bca_columns
+from xbench.statistics.ranking import Ranking, Standing, rank_methods, wanted
+from xbench.statistics.table import (
+    MethodInfo,
+    MetricInfo,
+    MetricScores,
+    ScoreTable,
+    metric_infos,
+    score_table,
+)
 
-
-@dataclass(frozen=True)
-class MetricInfo:
-    """What the table needs to know of a metric: label, property, direction, what it needs."""
-
-    label: str
-    property: str
-    direction: str
-    pairwise: bool
+__all__ = [
+    "Cell",
+    "Leaderboard",
+    "MetricInfo",
+    "Row",
+    "build_leaderboard",
+    "metric_infos",
+    "overall_board",
+]
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One method: its rank (None without full coverage), cells by metric, and cost an image."""
+    """One method: its place, its gates, cells by metric, and cost an image.
+
+    Attributes:
+        rank: its place; methods not shown to differ from the best share place 1. None for
+            controls, without full coverage, and behind a failed gate.
+        mean_rank: over images and metrics; what a control would take among the explainers.
+        low, high: 95 % interval of the position by mean rank.
+        best: share of bootstrap resamples in which it comes first.
+        failed: gates of the board that it failed, or that are required and were not tested.
+        note: why it has no place, if so.
+    """
 
     method: str
     family: str
@@ -56,18 +78,39 @@ class Row:
     cells: Mapping[str, Cell]
     calls: float
     seconds: float
+    low: int | None = None
+    high: int | None = None
+    best: float | None = None
+    failed: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Rows in order, and the metrics of the columns."""
+    """Rows in order, the metrics of the columns, and what they were judged from.
+
+    Attributes:
+        rows: methods with a place first, controls at their mean rank among them.
+        metrics: of the columns.
+        images: in the run.
+        card: the board.
+        ranking: order, ties and tests of the explainers.
+        gates: every gate of every method.
+        table: the per-image values.
+        preliminary: whether there are too few images to rely on the order.
+    """
 
     rows: Sequence[Row]
     metrics: Sequence[MetricInfo]
     images: int
+    card: BoardCard
+    ranking: Ranking
+    gates: Mapping[str, Mapping[str, GateResult]]
+    table: ScoreTable = field(repr=False)
+    preliminary: bool = False
 
     def frame(self) -> pd.DataFrame:
-        """One row a method: rank, family, every metric with its interval and count, cost."""
+        """One row a method: place, gates, every metric with its interval and count, cost."""
         table = []
         for row in self.rows:
             line: dict[str, Any] = {
@@ -75,6 +118,10 @@ class Leaderboard:
                 "method": row.method,
                 "family": row.family,
                 "mean_rank": row.mean_rank,
+                "rank low": row.low,
+                "rank high": row.high,
+                "best": row.best,
+                "failed gates": " ".join(row.failed),
             }
             for metric in self.metrics:
                 cell = row.cells[metric.label]
@@ -89,105 +136,114 @@ class Leaderboard:
         return pd.DataFrame(table)
 
 
-def metric_infos(manifest: Mapping[str, Any]) -> list[MetricInfo]:
-    """The metrics of a run, in the order of the manifest."""
-    return [
-        MetricInfo(
-            label=entry["label"],
-            property=entry["card"]["property"],
-            direction=entry["card"]["direction"],
-            pairwise="pair" in entry["card"]["needs"],
-        )
-        for entry in manifest["metrics"]
-    ]
+def overall_board() -> Board:
+    """The board that a run ends with."""
+    return LEADERBOARDS.create("overall").value
 
 
-def build_leaderboard(records: pd.DataFrame, manifest: Mapping[str, Any]) -> Leaderboard:
+def build_leaderboard(
+    records: pd.DataFrame, manifest: Mapping[str, Any], board: Board | None = None
+) -> Leaderboard:
     """The leaderboard of a run.
 
     Args:
         records: the rows of the run store.
-        manifest: labels, families and directions.
+        manifest: cards of methods and metrics.
+        board: what is ranked and gated; None for `overall` with all metrics as columns.
     """
-    metrics = metric_infos(manifest)
-    families = {entry["label"]: entry["card"]["family"] for entry in manifest["methods"]}
-    images = records["image_id"].nunique()
-    cells = {
-        method: {metric.label: _cell(records, method, metric) for metric in metrics}
-        for method in families
-    }
-    ranks = mean_ranks(cells, metrics)
-    explained = records[records["metric"] == "explain"]
-    rows = []
-    for method, family in families.items():
-        own = explained[explained["method"] == method]
-        fine = own[own["status"] == "ok"]
-        rows.append(
-            Row(
-                method=method,
-                family=family,
-                control=family == "control",
-                rank=None,
-                mean_rank=ranks.get(method),
-                cells=cells[method],
-                calls=float(fine["value"].mean()) if len(fine) else float("nan"),
-                seconds=float(fine["seconds"].mean()) if len(fine) else float("nan"),
-            )
-        )
-    return Leaderboard(_placed(rows), metrics, images)
-
-
-def mean_ranks(
-    cells: Mapping[str, Mapping[str, Cell]], metrics: Sequence[MetricInfo]
-) -> dict[str, float]:
-    """Mean rank over the metrics that have a direction; only methods with a value in each.
-
-    A metric that no method has a value in (no masks in the data) is left out for all, and so is
-    randomization: it is a check to pass, never a rank (Binder et al. 2023).
-    """
-    table: dict[str, pd.Series] = {}
-    for metric in metrics:
-        if metric.direction == "none" or metric.property == "randomization":
-            continue
-        means = pd.Series({method: row[metric.label].mean for method, row in cells.items()})
-        if means.notna().any():
-            table[metric.label] = means.rank(ascending=metric.direction == "lower")
-    if not table:
-        return {}
-    frame = pd.DataFrame(table).dropna()
-    return {str(method): float(value) for method, value in frame.mean(axis=1).items()}
-
-
-def _placed(rows: list[Row]) -> list[Row]:
-    complete = sorted(
-        (row for row in rows if row.mean_rank is not None), key=lambda r: (r.mean_rank, r.method)
-    )
-    places = pd.Series([row.mean_rank for row in complete], dtype=float).rank(method="min")
-    placed = [
-        Row(**{**row.__dict__, "rank": float(place)})
-        for row, place in zip(complete, places, strict=True)
+    chosen = overall_board() if board is None else board
+    table = score_table(records, manifest)
+    ranking = rank_methods(table, chosen.card, alpha=chosen.alpha)
+    gates = gate_results(table, alpha=chosen.alpha)
+    metrics = [
+        info for info in metric_infos(manifest) if board is None or wanted(info, chosen.card)
     ]
-    rest = sorted((row for row in rows if row.mean_rank is None), key=lambda row: row.method)
-    return placed + rest
+    cells = {metric.label: _cells(records, table, table.scores[metric.label]) for metric in metrics}
+    costs = {name: bca_columns(table.scores[name].values)[0] for name in ("calls", "seconds")}
+    rows = []
+    for i, method in enumerate(table.methods):
+        row = Row(
+            method=method.label,
+            family=method.family,
+            control=method.control,
+            rank=None,
+            mean_rank=ranking.controls.get(method.label),
+            cells={label: column[method.label] for label, column in cells.items()},
+            calls=float(costs["calls"][i]),
+            seconds=float(costs["seconds"][i]),
+            failed=failed_gates(chosen.card, gates[method.label]),
+            note=ranking.unranked.get(method.label, ""),
+        )
+        rows.append(_placed(row, method, ranking.standing(method.label), chosen.card))
+    return Leaderboard(
+        rows=sorted(rows, key=_order),
+        metrics=metrics,
+        images=len(table.images),
+        card=chosen.card,
+        ranking=ranking,
+        gates=gates,
+        table=table,
+        preliminary=len(table.images) < chosen.min_images,
+    )
 
 
-def _cell(records: pd.DataFrame, method: str, metric: MetricInfo) -> Cell:
-    of_metric = records[records["metric"] == metric.label]
-    mine = of_metric[of_metric["method"] == method]
-    if metric.pairwise:
-        mine = of_metric[(of_metric["method"] == method) | (of_metric["other"] == method)]
-        usable = mine[mine["status"] == "ok"]
-        values = usable.groupby("image_id")["value"].mean().to_numpy(dtype=np.float64)
-        total = mine["image_id"].nunique()
-    else:
-        values = mine.loc[mine["status"] == "ok", "value"].to_numpy(dtype=np.float64)
-        total = len(mine)
-    mean, low, high = mean_interval(values)
-    bad = mine[mine["status"] != "ok"]
+def failed_gates(card: BoardCard, results: Mapping[str, GateResult]) -> tuple[str, ...]:
+    """The gates of a board that keep a method from a place."""
+    return tuple(
+        gate
+        for gate, result in results.items()
+        if (gate in card.gates and result.verdict == "fail")
+        or (gate in card.required and result.verdict != "pass")
+    )
+
+
+def _placed(row: Row, method: MethodInfo, standing: Standing | None, card: BoardCard) -> Row:
+    values: dict[str, Any] = dict(row.__dict__)
+    if standing is not None:
+        values |= {
+            "mean_rank": standing.mean_rank.value,
+            "low": standing.low,
+            "high": standing.high,
+            "best": standing.best,
+        }
+        if not row.failed:
+            values["rank"] = float(standing.place)
+    if card.kind == "gates" and not method.control and not row.failed:
+        values["rank"] = 1.0
+    if row.failed and not method.control:
+        values["note"] = row.note or f"failed {', '.join(row.failed)}"
+    return Row(**values)
+
+
+def _order(row: Row) -> tuple[bool, bool, float, str]:
+    """Places and controls by mean rank, then failed gates, then what has no rank at all."""
+    shut = bool(row.failed) and not row.control
+    unknown = row.mean_rank is None and row.rank is None
+    mean = row.mean_rank if row.mean_rank is not None else (row.rank or 0.0)
+    return (unknown, shut, mean, row.method)
+
+
+def _cells(records: pd.DataFrame, table: ScoreTable, score: MetricScores) -> dict[str, Cell]:
+    rows = records[records["metric"] == score.info.label]
+    means, lows, highs = bca_columns(score.values)
+    known = pd.DataFrame(score.values, columns=table.labels).notna().sum()
+    cells = {}
+    for i, label in enumerate(table.labels):
+        own = rows["method"] == label
+        if score.info.pairwise:
+            own |= rows["other"] == label
+        bad = rows[own & (rows["status"] != "ok")]
+        found = Interval(float(means[i]), float(lows[i]), float(highs[i]))
+        total = int(rows.loc[own, "image_id"].nunique())
+        cells[label] = _cell(found, int(known[label]), total, bad, pairwise=score.info.pairwise)
+    return cells
+
+
+def _cell(found: Interval, defined: int, total: int, bad: pd.DataFrame, *, pairwise: bool) -> Cell:
     status, reason = "ok", ""
-    if len(values) == 0:
+    if defined == 0:
         status = str(bad["status"].mode().iloc[0]) if len(bad) else "missing"
         reason = str(bad["reason"].mode().iloc[0]) if len(bad) else "not run"
-    elif len(bad) and not metric.pairwise:
+    elif len(bad) and not pairwise:
         reason = str(bad["reason"].mode().iloc[0])
-    return Cell(mean, low, high, len(values), total, status, reason)
+    return Cell(*found, defined, total, status, reason)

@@ -1,0 +1,233 @@
+"""Tests between methods over the same images: paired, corrected, with effect sizes and power."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+Alternative = Literal["two-sided", "less", "greater"]
+
+WILCOXON_EFFICIENCY = 3 / math.pi
+"""Pitman efficiency of the Wilcoxon test relative to the t test under normality."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods over the same images.
+
+    Attributes:
+        first, second: labels.
+        difference: mean of first - second.
+        p: two-sided Wilcoxon signed-rank.
+        corrected: p after Holm's correction over the family.
+        dz: mean of the differences over their standard deviation (paired Cohen's d).
+        biserial: matched-pairs rank-biserial correlation, -1 to 1 (Kerby 2014).
+        images: images where both have a value.
+        needed: images that would show this difference with 80 % power; inf where there is none.
+    """
+
+    first: str
+    second: str
+    difference: float
+    p: float
+    corrected: float
+    dz: float
+    biserial: float
+    images: int
+    needed: float
+
+    @property
+    def more(self) -> float:
+        """Images needed beyond those that are there; inf where no number would do."""
+        return max(0.0, self.needed - self.images)
+
+
+@dataclass(frozen=True)
+class Friedman:
+    """Whether methods differ at all, and what difference of mean ranks would show.
+
+    Attributes:
+        statistic, p: Friedman's chi-square over images.
+        mean_ranks: by method, 1 the best.
+        critical_difference: Nemenyi's, of mean ranks at the given level.
+        pairs: p of Nemenyi's test, (methods, methods).
+        groups: methods not shown to differ, as runs in the order of mean ranks (Demšar 2006).
+    """
+
+    statistic: float
+    p: float
+    methods: tuple[str, ...]
+    mean_ranks: tuple[float, ...]
+    critical_difference: float
+    pairs: Array
+    groups: tuple[tuple[str, ...], ...]
+
+
+def holm(p_values: Sequence[float] | Array) -> Array:
+    """Holm's (1979) step-down correction; NaN stays NaN and is not counted.
+
+    >>> holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    corrected = np.full(p.shape, np.nan)
+    known = np.flatnonzero(np.isfinite(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
+    return corrected
+
+
+def wilcoxon(differences: Array, alternative: Alternative = "two-sided") -> float:
+    """P of the Wilcoxon signed-rank test, exact where it can be; 1 where all differences are 0.
+
+    Args:
+        differences: one an image, NaN where undefined (left out).
+        alternative: "two-sided", "less" or "greater" than 0.
+    """
+    known = _known(differences)
+    known = known[known != 0]
+    if len(known) == 0:
+        return 1.0
+    return float(stats.wilcoxon(known, alternative=alternative).pvalue)
+
+
+def rank_biserial(differences: Array) -> float:
+    """Favorable minus unfavorable share of the rank sum, -1 to 1; 0 where all are 0.
+
+    >>> rank_biserial(np.array([1.0, 2.0, -3.0]))
+    0.0
+    """
+    known = _known(differences)
+    known = known[known != 0]
+    if len(known) == 0:
+        return 0.0
+    ranks = stats.rankdata(np.abs(known))
+    return float((ranks[known > 0].sum() - ranks[known < 0].sum()) / ranks.sum())
+
+
+def cohen_dz(differences: Array) -> float:
+    """Mean over standard deviation of paired differences; inf where all are equal and not 0."""
+    known = _known(differences)
+    if len(known) < 2:
+        return float("nan")
+    mean, deviation = known.mean(), known.std(ddof=1)
+    if deviation == 0:
+        return 0.0 if mean == 0 else math.copysign(math.inf, mean)
+    return float(mean / deviation)
+
+
+def images_needed(dz: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Images at which a two-sided Wilcoxon test shows an effect of this size.
+
+    Guenther's (1981) formula for the t test, divided by the test's efficiency.
+
+    Args:
+        dz: mean over standard deviation of the paired differences.
+        alpha: level, already divided by the number of comparisons if there are several.
+        power: chance to find it.
+
+    >>> images_needed(0.5)
+    36.0
+    """
+    if math.isnan(dz) or dz == 0:
+        return math.inf
+    if math.isinf(dz):
+        return 6.0
+    z_alpha, z_power = stats.norm.isf(alpha / 2), stats.norm.ppf(power)
+    wanted = ((z_alpha + z_power) / dz) ** 2 + z_alpha**2 / 2
+    return float(math.ceil(wanted / WILCOXON_EFFICIENCY))
+
+
+def compare_all(values: Array, methods: Sequence[str], *, alpha: float = 0.05) -> list[Comparison]:
+    """All pairs of methods, corrected by Holm over the pairs.
+
+    Args:
+        values: (images, methods), NaN where undefined.
+        methods: labels of the columns.
+        alpha: level of the corrected tests, for the number of images needed.
+    """
+    count = len(methods)
+    places = [(i, j) for i in range(count) for j in range(i + 1, count)]
+    p_values = [wilcoxon(values[:, i] - values[:, j]) for i, j in places]
+    found = []
+    for (i, j), p, corrected in zip(places, p_values, holm(p_values), strict=True):
+        differences = values[:, i] - values[:, j]
+        known = _known(differences)
+        dz = cohen_dz(differences)
+        found.append(
+            Comparison(
+                first=methods[i],
+                second=methods[j],
+                difference=float(known.mean()) if len(known) else float("nan"),
+                p=p,
+                corrected=float(corrected),
+                dz=dz,
+                biserial=rank_biserial(differences),
+                images=len(known),
+                needed=images_needed(dz, alpha=alpha / len(places)),
+            )
+        )
+    return found
+
+
+def friedman(values: Array, methods: Sequence[str], *, alpha: float = 0.05) -> Friedman | None:
+    """Friedman's test and Nemenyi's comparisons, lower values better (Demšar 2006).
+
+    Args:
+        values: (images, methods); images with a NaN are left out.
+        methods: labels of the columns.
+        alpha: level of the critical difference.
+
+    Returns:
+        None with fewer than 3 methods or 2 images.
+    """
+    complete = values[np.isfinite(values).all(axis=1)]
+    images, count = complete.shape
+    if images < 2 or count < 3:
+        return None
+    ranks = stats.rankdata(complete, axis=1)
+    means = np.asarray(ranks.mean(axis=0))
+    if np.ptp(ranks, axis=1).max() == 0:
+        statistic, p = 0.0, 1.0
+    else:
+        found = stats.friedmanchisquare(*complete.T)
+        statistic, p = float(found.statistic), float(found.pvalue)
+    scale = math.sqrt(count * (count + 1) / (6 * images))
+    critical = float(stats.studentized_range.isf(alpha, count, math.inf)) / math.sqrt(2) * scale
+    gaps = np.abs(means[:, None] - means[None, :]) / scale * math.sqrt(2)
+    pairs = np.clip(stats.studentized_range.sf(gaps, count, math.inf), 0.0, 1.0)
+    np.fill_diagonal(pairs, 1.0)
+    return Friedman(
+        statistic=statistic,
+        p=p,
+        methods=tuple(methods),
+        mean_ranks=tuple(float(mean) for mean in means),
+        critical_difference=critical,
+        pairs=pairs,
+        groups=tuple(tie_runs(methods, means, pairs >= alpha)),
+    )
+
+
+def tie_runs(
+    methods: Sequence[str], scores: Array, tied: NDArray[np.bool_]
+) -> list[tuple[str, ...]]:
+    """Longest runs of two or more methods, in the order of scores, of which all pairs are tied."""
+    order = np.argsort(scores, kind="stable")
+    runs: list[tuple[int, int]] = []
+    for start in range(len(order)):
+        stop = start + 1
+        while stop < len(order) and tied[order[stop], order[start:stop]].all():
+            stop += 1
+        if stop - start > 1 and (not runs or stop > runs[-1][1]):
+            runs.append((start, stop))
+    return [tuple(methods[i] for i in order[start:stop]) for start, stop in runs]
+
+
+def _known(values: Array) -> Array:
+    return np.asarray(values[np.isfinite(values)])
