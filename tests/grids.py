@@ -1,20 +1,22 @@
 """Small grids for tests of the runner: a random CNN, random images, methods made on the spot."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import nets
 import pandas as pd
 import torch
+from torch import Tensor
 
 from xbench.classifier import Classifier
-from xbench.contracts import Method, Samples, Source
+from xbench.contracts import Method, MethodCard, Samples, Source
 from xbench.records import Store
 from xbench.registry import METHODS, METRICS, Chosen, Entry
 from xbench.running.grid import Grid
 from xbench.running.local import Progress, execute
+from xbench.streams import Streams
 
 TIMINGS = ["seconds", "peak_mb"]
 
@@ -40,6 +42,25 @@ class Pictures(Source):
             ids=[self.ids[int(i)] for i in index],
             truth=truth,
         )
+
+
+@dataclass(frozen=True)
+class Strange(Method):
+    """A method whose behavior a test decides; a control unless the test wants it probed."""
+
+    card: ClassVar[MethodCard] = MethodCard(name="strange", family="control", summary="A test.")
+    act: Callable[[Classifier, Tensor], Tensor]
+    family: str = "control"
+
+    def __post_init__(self) -> None:
+        card = MethodCard(name="strange", family=self.family, summary="A test.")
+        object.__setattr__(self, "card", card)
+
+    def explain(
+        self, model: Classifier, images: Tensor, targets: Tensor, *, streams: Streams
+    ) -> Tensor:
+        """Whatever the test wants."""
+        return self.act(model, images)
 
 
 def small_grid(

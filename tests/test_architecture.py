@@ -12,10 +12,10 @@ LAYERS = (  # from the ground up; a module imports its own layer and those below
     {"errors", "names", "streams", "cost", "optional"},
     {"contracts"},
     {"registry", "classifier", "operations"},
-    {"models", "records", "statistics", "docs", "settings", "selection"},
+    {"models", "records", "statistics", "docs", "settings", "selection", "reading"},
     {"running"},
     {"explaining", "report", "probes"},
-    {"audit", "exact_table"},
+    {"audit", "exact_table", "conformance", "matrix"},
     {"api"},
     {"cli"},
 )

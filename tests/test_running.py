@@ -1,35 +1,18 @@
 """The runner: same records whatever the order, batch size or interruption; failures cost cells."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import pandas as pd
 import pytest
 import torch
-from grids import StopAfter, chosen, run_in, small_grid
+from grids import StopAfter, Strange, chosen, run_in, small_grid
 from torch import Tensor
 
 from xbench.classifier import Classifier
-from xbench.contracts import Method, MethodCard
 from xbench.errors import ModelError
 from xbench.records import KEY, Store
 from xbench.running.maps import MapCache, decode, encode
-from xbench.streams import Streams
-
-
-@dataclass(frozen=True)
-class Strange(Method):
-    """A method whose behavior a test decides."""
-
-    card: ClassVar[MethodCard] = MethodCard(name="strange", family="gradient", summary="A test.")
-    act: Callable[[Classifier, Tensor], Tensor]
-
-    def explain(
-        self, model: Classifier, images: Tensor, targets: Tensor, *, streams: Streams
-    ) -> Tensor:
-        return self.act(model, images)
 
 
 def test_every_cell_has_a_row_an_image(tmp_path: Path) -> None:

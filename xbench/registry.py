@@ -195,7 +195,7 @@ class Registry(Generic[T]):
                     f"The {self.kind} '{entry.name}' has no parameter '{key}'.{hint} "
                     f"It has: {known}."
                 )
-            values[key] = _fit(value, hints[key], f"{entry.name}[{key}=...]")
+            values[key] = fit_value(value, hints[key], f"{entry.name}[{key}=...]")
         missing = [
             f.name
             for f in fields(entry.factory)
@@ -219,6 +219,11 @@ class Registry(Generic[T]):
             card=entry.card,
             entry=entry,
         )
+
+    def adjust(self, chosen: Chosen[T], **values: names.Value) -> Chosen[T]:
+        """The same entry with some parameters changed."""
+        own = {f.name: getattr(chosen.value, f.name) for f in fields(chosen.entry.factory)}
+        return self._build(chosen.entry, {**own, **values}, colon=False)
 
     def select(
         self, texts: str, groups: dict[str, Callable[[Entry[T]], bool]] | None = None
@@ -258,8 +263,12 @@ def _required(entry: Entry[Any]) -> bool:
     )
 
 
-def _fit(value: names.Value, hint: Any, where: str) -> names.Value:
-    """The value as the annotated type, or a sentence."""
+def fit_value(value: names.Value, hint: Any, where: str) -> names.Value:
+    """The value as the annotated type.
+
+    Raises:
+        ParameterError: it is of another kind; `where` says in the sentence which value.
+    """
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     if type(value) in options or (value is None and type(None) in options):
         return value

@@ -65,6 +65,7 @@ class Classifier:
         self.batch_size = batch_size
         self.counter = Counter()
         self.roles = dict(layers or {})
+        self.masked_training = False  # trained on images with parts removed
         self.notes: list[str] = []  # what loading assumed or repaired, one sentence each
         private = module if own else private_copy(module)
         for child in private.modules():

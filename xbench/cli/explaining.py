@@ -1,6 +1,6 @@
 """`xbench explain`: maps of one image or a few, as pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from xbench.classifier import Classifier
-    from xbench.contracts import Samples
+    from xbench.contracts import Method, Samples
+    from xbench.reading import Reading
+    from xbench.registry import Chosen
 
 DEFAULT = "gradcam,integrated_gradients,smoothgrad,guided_backprop,occlusion"
 
@@ -37,9 +39,16 @@ def explain(
     device: o.Device = "auto",
     batch_size: o.BatchSize = "auto",
     layer: o.LayerOption = None,
+    reading: o.ReadingOption = "",
+    pickled: Annotated[
+        bool, typer.Option("--pickle", help="Write the methods' settings as pickles too.")
+    ] = False,
 ) -> None:
     """Draw maps of chosen methods for the top classes beside the image and its probabilities."""
     from xbench.models.loading import load_classifier
+    from xbench.reading import read_reading
+    from xbench.registry import METHODS
+    from xbench.settings import write_settings
 
     if top < 1 or limit < 1:
         raise ParameterError("--top and --limit take numbers of at least 1.")
@@ -54,9 +63,14 @@ def explain(
         layers=dict(settings.layers),
     )
     samples = _read(images, classifier, limit, seed)
+    read = read_reading(reading)
+    chosen = [read.pooled(method) for method in METHODS.select(methods)]
     for i in range(len(samples)):
-        path = _picture(classifier, samples, i, methods, top, out_folder, seed)
+        path = _picture(classifier, samples, i, chosen, top, out_folder, (seed, read))
         out.print(f"{samples.ids[i]}: {path}", markup=False, soft_wrap=True)
+    for method in chosen:
+        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in method.label)
+        write_settings(out_folder / f"{name}.json", method, pickled=pickled)
 
 
 def _read(images: list[str], classifier: "Classifier", limit: int, seed: int) -> "Samples":
@@ -79,16 +93,15 @@ def _picture(
     classifier: "Classifier",
     samples: "Samples",
     i: int,
-    methods: str,
+    methods: "Sequence[Chosen[Method]]",
     top: int,
     folder: Path,
-    seed: int,
+    how: "tuple[int, Reading]",
 ) -> Path:
     import torch
 
     from xbench.contracts import Samples
     from xbench.explaining import explain_samples, predictions
-    from xbench.registry import METHODS
     from xbench.report.pictures import gallery_png
 
     one = samples.images[i : i + 1]
@@ -101,12 +114,14 @@ def _picture(
     )
     maps: dict[str, list[Any]] = {}
     signed = {}
-    for method in METHODS.select(methods):
-        signed[method.label] = method.card.signed
+    seed, read = how
+    for method in methods:
+        signed[method.label] = method.card.signed and read.sign == "signed"
         try:
             found: Tensor = explain_samples(
                 classifier, repeated, method, torch.tensor(classes, device=classifier.device), seed
             )
+            found = read(found, repeated.images.to(found.device))
             maps[method.label] = list(found.cpu().numpy())
         except UnsupportedError as error:
             err.print(str(error), markup=False, soft_wrap=True)

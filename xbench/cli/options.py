@@ -47,6 +47,12 @@ Twin = Annotated[
 OnlyCorrect = Annotated[
     bool, typer.Option("--only-correct", help="Only images that the model gets right.")
 ]
+ReadingOption = Annotated[
+    str, typer.Option("--reading", help="How maps are read: sign=absolute,cap=99,pooling=max_abs.")
+]
+Training = Annotated[
+    str | None, typer.Option(help="Data to train the model anew on, for ROAR and KAR.")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -39,6 +39,8 @@ def run(
     max_map_calls: o.MaxMapCalls = o.MAX_MAP_CALLS,
     twin: o.Twin = None,
     only_correct: o.OnlyCorrect = False,
+    reading: o.ReadingOption = "",
+    training: o.Training = None,
     out_folder: Out = None,
     resume: Resume = False,
     quiet: Quiet = False,
@@ -53,6 +55,7 @@ def run(
         limit=limit, seed=seed, device=device, batch_size=batch_size, target=target, layer=layer,
         max_calls=max_calls or None,
         max_map_calls=max_map_calls or None, twin=twin, only_correct=only_correct,
+        reading=reading, training=training,
         out=out_folder, resume=resume,
     )  # fmt: skip
     with LiveProgress(err, quiet=quiet) as progress:
@@ -94,6 +97,8 @@ def plan(
     max_map_calls: o.MaxMapCalls = o.MAX_MAP_CALLS,
     twin: o.Twin = None,
     only_correct: o.OnlyCorrect = False,
+    reading: o.ReadingOption = "",
+    training: o.Training = None,
     as_json: o.JsonFlag = False,
 ) -> None:
     """Say what a run would cost: cells, model calls, time and disk. Nothing is written."""
@@ -105,6 +110,7 @@ def plan(
         limit=limit, seed=seed, device=device, batch_size=batch_size, target=target, layer=layer,
         max_calls=max_calls or None,
         max_map_calls=max_map_calls or None, twin=twin, only_correct=only_correct,
+        reading=reading, training=training,
     )  # fmt: skip
     planned = make_plan(make_grid(settings))
     if as_json:

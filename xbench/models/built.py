@@ -21,6 +21,8 @@ class Built:
         class_names: by class index, empty where unknown.
         layers: layers by role, where the maker of the network names them.
         notes: what was assumed or repaired, one sentence each.
+        masked_training: whether it was trained on images with parts removed, so that removal is in
+            domain.
         own: whether nobody else holds the module.
     """
 
@@ -30,6 +32,7 @@ class Built:
     class_names: Sequence[str] = ()
     layers: Mapping[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    masked_training: bool = False
     own: bool = True
 
 

@@ -76,6 +76,7 @@ def load_classifier(
         own=built.own,
     )
     classifier.notes = list(built.notes)
+    classifier.masked_training = built.masked_training
     _probe(classifier)
     return classifier
 

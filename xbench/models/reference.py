@@ -141,6 +141,7 @@ def build_reference(variant: str, weights: Path | None = None) -> Built:
         normalization=NORMALIZATION,
         geometry=GEOMETRY,
         class_names=reference_card(variant).class_names,
+        masked_training=variant == "reference-masked",
     )
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from xbench.classifier import Classifier
 from xbench.contracts import Explain, Method, TruthMethod, check_maps
+from xbench.reading import Reading
 from xbench.streams import Streams
 
 
@@ -18,6 +19,7 @@ class _Bound:
     targets: Tensor
     streams: Streams
     truth: Tensor | None
+    reading: Reading
 
     def __call__(
         self,
@@ -31,7 +33,7 @@ class _Bound:
         rows = torch.arange(len(self.streams)) if rows is None else rows
         if isinstance(self.method, TruthMethod) and self.truth is not None:
             maps = self.method.from_truth(self.truth[rows.to(self.truth.device)])
-            return check_maps(maps, images, "the method")
+            return check_maps(maps, images, "The method")
         chosen = self.targets[rows.to(self.targets.device)] if targets is None else targets
         maps = self.method.explain(
             model or self.model,
@@ -39,7 +41,7 @@ class _Bound:
             chosen,
             streams=self.streams.select(rows).called(call),
         )
-        return check_maps(maps, images, "the method")
+        return self.reading(check_maps(maps, images, "The method"), images)
 
 
 def bind(
@@ -49,6 +51,7 @@ def bind(
     targets: Tensor,
     streams: Streams,
     truth: Tensor | None = None,
+    reading: Reading | None = None,
 ) -> Explain:
     """The method's bound explanation, see `xbench.contracts.Explain`.
 
@@ -59,5 +62,6 @@ def bind(
         targets: int64 (N,).
         streams: scoped to the method, one stream an image.
         truth: bool (N, H, W), for controls made from it.
+        reading: how maps are read, default as they are.
     """
-    return _Bound(method, model, images, targets, streams, truth)
+    return _Bound(method, model, images, targets, streams, truth, reading or Reading())

@@ -17,6 +17,7 @@ from xbench.contracts import (
     Method,
     Metric,
     PairMetric,
+    Retraining,
     Scores,
     Status,
     TruthMethod,
@@ -67,20 +68,32 @@ class Outcome:
 
 
 def explain(
-    grid: Grid, batch: Batch, method: Chosen[Method], cache: MapCache, guard: Guard
+    grid: Grid,
+    batch: Batch,
+    method: Chosen[Method],
+    cache: MapCache,
+    guard: Guard,
+    probe: Callable[[Chosen[Method]], str | None],
 ) -> Outcome:
-    """The maps of one method on a chunk, from the cache where they are known."""
+    """The maps of one method on a chunk, from the cache where they are known.
+
+    `probe` says what is silently wrong with the method on this model, see `running.probe`.
+    """
     model = grid.model
     tensors = [batch.images, batch.targets]
     if isinstance(method.value, TruthMethod) and batch.truth is not None:
         tensors.append(batch.truth)
-    key = map_key(method, model.weights_hash, tensors, batch.ids, grid.seed)
+    weights = model.weights_hash + grid.reading.text
+    key = map_key(method, weights, tensors, batch.ids, grid.seed)
 
     def work() -> Tensor:
         reason = _refusal(method.value, grid, batch)
         if reason is not None:
             raise UnsupportedError(reason)
         _within(method.value.cost(batch.facts), grid.max_map_calls, "--max-map-calls")
+        failure = probe(method)
+        if failure is not None:
+            raise InvalidMapError(f"The method {failure}.")
         found = _bound(method.value, grid, batch, method.identity)(batch.images)
         return check_maps(found, batch.images, f"The method '{method.label}'")
 
@@ -118,6 +131,7 @@ def score(
     maps: Tensor,
     metric: Chosen[Metric],
     guard: Guard,
+    retraining: Retraining | None = None,
 ) -> Outcome:
     """The scores of one metric on one method's maps."""
     case = Case(
@@ -135,6 +149,7 @@ def score(
         bank=batch.bank,
         extras=batch.extras,
         pool=batch.pool,
+        retraining=retraining,
     )
 
     def work() -> Scores:
@@ -184,13 +199,13 @@ def _within(cost: Cost, limit: int | None, option: str) -> None:
 
 def _bound(method: Method, grid: Grid, batch: Batch, scope: str) -> Explain:
     streams = batch.streams.scoped(scope)
-    return bind(method, grid.model, batch.images, batch.targets, streams, batch.truth)
+    return bind(method, grid.model, batch.images, batch.targets, streams, batch.truth, grid.reading)
 
 
 def _residual(grid: Grid, batch: Batch, method: Chosen[Method], maps: Tensor) -> dict[str, Tensor]:
     """How far complete methods are from what they promise; its model calls are not counted."""
-    if not isinstance(method.value, Complete):
-        return {}
+    if not isinstance(method.value, Complete) or grid.reading.text:
+        return {}  # a map that is read in another way keeps no promise
     streams = batch.streams.scoped(method.identity)
     with grid.model.counter.paused():
         found = method.value.residual(

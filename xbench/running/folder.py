@@ -16,7 +16,17 @@ from typing import Any
 
 from xbench.errors import RunError
 
-IDENTITY = ("format", "seed", "chunk", "target", "model", "dataset", "methods", "metrics")
+IDENTITY = (
+    "format",
+    "seed",
+    "chunk",
+    "target",
+    "reading",
+    "model",
+    "dataset",
+    "methods",
+    "metrics",
+)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """The grid: which methods and metrics on which images of which model, and its cells."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from xbench.classifier import Classifier
 from xbench.contracts import Method, Metric, PairMetric, Source
+from xbench.reading import Reading
 from xbench.records import Unit
 from xbench.registry import Chosen
 
@@ -27,6 +28,8 @@ class Grid:
         target: explain the model's own top class, or the label.
         max_calls: refuse metrics that need more model calls an image, None for no limit.
         max_map_calls: refuse methods whose map needs more model calls, None for no limit.
+        reading: how maps are read before they are scored.
+        training: images to train the model anew on, for the metrics that need it, or None.
         twin: a classifier of the same shape trained on permuted labels, if there is one.
     """
 
@@ -39,6 +42,8 @@ class Grid:
     target: Literal["predicted", "label"] = "predicted"
     max_calls: int | None = None
     max_map_calls: int | None = None
+    reading: Reading = field(default_factory=Reading)
+    training: Source | None = None
     twin: Classifier | None = None
 
     @property

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from xbench.contracts import Method
 from xbench.cost import Cost
+from xbench.models.fitting import Fit
+from xbench.models.retrainer import Retrainer
 from xbench.records import Curve, Record, Store, Unit
 from xbench.registry import Chosen
 from xbench.running import cells
@@ -18,6 +20,10 @@ from xbench.running.cells import Outcome
 from xbench.running.grid import EXPLAIN, Grid
 from xbench.running.guard import Guard
 from xbench.running.maps import MapCache
+from xbench.running.probe import silent_failure
+from xbench.streams import Streams
+
+RETRAINING = Fit(epochs=12)
 
 
 class Progress(Protocol):
@@ -84,6 +90,8 @@ class _Runner:
     progress: Progress
     log: Callable[[str], None]
     tally: Tally = field(default_factory=Tally)
+    probed: dict[str, str | None] = field(default_factory=dict)
+    retrainers: dict[str, Retrainer] = field(default_factory=dict)
 
     def run(self) -> None:
         done = self.store.units()
@@ -106,7 +114,7 @@ class _Runner:
         for method in self.grid.methods:
             if method.label not in needed:
                 continue
-            explained = cells.explain(self.grid, batch, method, self.cache, guard)
+            explained = cells.explain(self.grid, batch, method, self.cache, guard, self._probe)
             self._write(batch, Unit(method.label, "", EXPLAIN, batch.number), explained, missing)
             if explained.maps is not None:
                 maps[method.label] = explained.maps
@@ -139,8 +147,29 @@ class _Runner:
             if explained.maps is None:
                 outcome = Outcome(explained.status, explained.reason)
             else:
-                outcome = cells.score(self.grid, batch, method, explained.maps, metric, guard)
+                again = self._retrainer(method) if "retraining" in metric.card.needs else None
+                maps = explained.maps
+                outcome = cells.score(self.grid, batch, method, maps, metric, guard, again)
             self._write(batch, unit, outcome, missing)
+
+    def _probe(self, method: Chosen[Method]) -> str | None:
+        """What is silently wrong with a method on this model; looked at once a run."""
+        if method.label not in self.probed:
+            self.probed[method.label] = silent_failure(self.grid, method)
+        return self.probed[method.label]
+
+    def _retrainer(self, method: Chosen[Method]) -> Retrainer | None:
+        """The method's way to train the model anew, kept for all chunks."""
+        source = self.grid.training
+        if source is None:
+            return None
+        if method.label not in self.retrainers:
+            samples = source.read(range(len(source)))
+            streams = Streams(self.grid.seed, list(samples.ids), method.identity)
+            self.retrainers[method.label] = Retrainer(
+                self.grid.model, method.value, samples.images, samples.labels, streams, RETRAINING
+            )
+        return self.retrainers[method.label]
 
     def _write(self, batch: Batch, unit: Unit, outcome: Outcome, missing: set[Unit]) -> None:
         if unit not in missing:

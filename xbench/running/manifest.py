@@ -43,6 +43,7 @@ def build(grid: Grid, command: Sequence[str]) -> dict[str, Any]:
         "seed": grid.seed,
         "chunk": grid.chunk,
         "target": grid.target,
+        "reading": grid.reading.text,
         "model": {
             "name": model.name,
             "weights": model.weights_hash,
@@ -51,6 +52,7 @@ def build(grid: Grid, command: Sequence[str]) -> dict[str, Any]:
             "normalization": dataclasses.asdict(model.normalization),
             "geometry": dataclasses.asdict(model.geometry),
             "layers": dict(model.roles),
+            "notes": list(model.notes),
             "batch_size": model.batch_size or "auto",
             "device": str(model.device),
         },
@@ -59,6 +61,7 @@ def build(grid: Grid, command: Sequence[str]) -> dict[str, Any]:
             "digest": source.digest,
             "images": len(source),
             "skipped": dict(source.skipped),
+            "notes": list(source.notes),
             "class_names": list(source.class_names or model.class_names),
         },
         "methods": [_entry(chosen) for chosen in grid.methods],

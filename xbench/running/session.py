@@ -13,9 +13,10 @@ from typing import Any, Literal
 import pandas as pd
 
 from xbench.classifier import Classifier
-from xbench.contracts import Dataset, Geometry, Source
+from xbench.contracts import Board, Dataset, Geometry, Source
 from xbench.errors import ParameterError, RunError
 from xbench.models.loading import load_classifier
+from xbench.reading import read_reading
 from xbench.records import Store, read_frame
 from xbench.registry import DATASETS, METHODS, METRICS, Entry
 from xbench.running.folder import RunFolder
@@ -52,6 +53,9 @@ class Settings:
         out: the run folder, None for a new one under runs/.
         twin: weights of the model's twin that was trained on permuted labels; the shipped
             reference brings its own.
+        reading: how maps are read before they are scored, for example `sign=absolute,cap=99`.
+        training: data to train the model anew on, for the metrics that need it (ROAR, KAR); the
+            reference brings its own.
         only_correct: only images that the model gets right.
         resume: go on with what the folder holds.
         command: the command line, for the manifest.
@@ -73,6 +77,8 @@ class Settings:
     layers: Mapping[str, str] = field(default_factory=dict)
     out: Path | None = None
     twin: Path | None = None
+    reading: str = ""
+    training: str | None = None
     only_correct: bool = False
     resume: bool = False
     command: Sequence[str] = field(default_factory=lambda: ["xbench", *sys.argv[1:]])
@@ -111,9 +117,9 @@ class Run:
         with closing(Store(self.folder.store_path)) as store:
             return store.curves()
 
-    def leaderboard(self) -> Leaderboard:
-        """Methods by mean rank, with intervals."""
-        return build_leaderboard(self.records, self.manifest)
+    def leaderboard(self, board: Board | None = None) -> Leaderboard:
+        """Methods by mean rank, with intervals and gates, on a board (default: overall)."""
+        return build_leaderboard(self.records, self.manifest, board)
 
 
 def open_run(path: Path | str) -> Run:
@@ -143,7 +149,8 @@ def make_grid(settings: Settings) -> Grid:
             raise ParameterError(f"{option} takes a number of model calls of at least 0.")
     if settings.chunk < 1:
         raise ParameterError("--chunk takes a number of images of at least 1.")
-    methods = METHODS.select(settings.methods)
+    reading = read_reading(settings.reading)
+    methods = [reading.pooled(method) for method in METHODS.select(settings.methods)]
     metrics = METRICS.select(settings.metrics, {"default": _is_default})
     dataset = DATASETS.create(settings.dataset)
     model = _classifier(settings)
@@ -159,6 +166,8 @@ def make_grid(settings: Settings) -> Grid:
         target=settings.target,
         max_calls=settings.max_calls,
         max_map_calls=settings.max_map_calls,
+        reading=reading,
+        training=_training(settings, model),
         twin=_twin(settings),
     )
 
@@ -255,6 +264,16 @@ def _open(settings: Settings, dataset: Dataset, model: Classifier) -> Source:
     if settings.only_correct:
         return only_correct(model, open_with, limit=settings.limit, seed=settings.seed)
     return open_with(settings.limit)
+
+
+def _training(settings: Settings, model: Classifier) -> Source | None:
+    """The training images that were asked for, or those that the reference brings."""
+    own = "planted[count=512,split=train]" if settings.model == "reference" else None
+    text = settings.training or own
+    if text is None:
+        return None
+    dataset = DATASETS.create(text).value
+    return dataset.open(model.geometry, limit=None, seed=settings.seed, classes=model.class_count)
 
 
 def _twin(settings: Settings) -> Classifier | None:
