@@ -1,6 +1,8 @@
 """The command line: `xbench run`, `plan`, `explain`, `report`, `doctor` and the lists."""
 
+import xbench.cli.conforming
 import xbench.cli.explaining
+import xbench.cli.judging
 import xbench.cli.lists
 import xbench.cli.models
 import xbench.cli.proving

@@ -49,6 +49,7 @@ def run(
     from xbench.report import write_all
     from xbench.report.terminal import print_leaderboard
     from xbench.running.session import run_grid
+    from xbench.statistics.recommendation import advise
 
     settings = o.settings_of(
         model=model, weights=weights, dataset=dataset, methods=methods, metrics=metrics,
@@ -67,7 +68,9 @@ def run(
     for name, reason in finished.manifest["dataset"]["skipped"].items():
         err.print(f"Left out {name}: {reason}", markup=False, soft_wrap=True)
     written = write_all(finished)
-    print_leaderboard(out, finished.leaderboard())
+    judged = finished.leaderboard()
+    print_leaderboard(out, judged)
+    out.print(advise(judged).text, markup=False, soft_wrap=True)
     tally = finished.tally
     if tally is not None and tally.failed:
         err.print(

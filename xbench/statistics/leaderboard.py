@@ -5,7 +5,7 @@ place, and stands below those that have one; so does a method that failed a gate
 Blanks stay blanks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from xbench.statistics.table import (
     metric_infos,
     score_table,
 )
+from xbench.statistics.verdicts import VERDICTS, verdict_of, verdicts
 
 __all__ = [
     "Cell",
@@ -153,7 +154,8 @@ def build_leaderboard(
     """
     chosen = overall_board() if board is None else board
     table = score_table(records, manifest)
-    ranking = rank_methods(table, chosen.card, alpha=chosen.alpha)
+    failed = audited_out(table.scores)
+    ranking = rank_methods(table, chosen.card, alpha=chosen.alpha, uninformative=failed)
     gates = gate_results(table, alpha=chosen.alpha)
     metrics = [
         info for info in metric_infos(manifest) if board is None or wanted(info, chosen.card)
@@ -185,6 +187,17 @@ def build_leaderboard(
         table=table,
         preliminary=len(table.images) < chosen.min_images,
     )
+
+
+def audited_out(labels: Iterable[str]) -> dict[str, str]:
+    """Metrics that `xbench audit` found not to rank planted truth, with its reason."""
+    known = verdicts() if VERDICTS.is_file() else {}
+    found = {label: verdict_of(label, known) for label in labels}
+    return {
+        label: verdict.reason
+        for label, verdict in found.items()
+        if verdict is not None and verdict.standing == "fails"
+    }
 
 
 def failed_gates(card: BoardCard, results: Mapping[str, GateResult]) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ class MetricInfo:
         name: of the catalogue entry, without parameters.
         gate: the sanity gate that it feeds, if any.
         ideal: the better end of its range, NaN without one.
+        fills: what it fills removed pixels with, if it removes any: "mean", "blur" ...
         sign: 1 where higher is better, -1 where lower is.
     """
 
@@ -36,6 +37,7 @@ class MetricInfo:
     name: str = ""
     gate: str = ""
     ideal: float = math.nan
+    fills: tuple[str, ...] = ()
     sign: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -45,12 +47,13 @@ class MetricInfo:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """What a judgment needs to know of a method: label, catalogue name, family, card."""
+    """What a judgment needs to know of a method: label, catalogue name, and of its card."""
 
     label: str
     name: str
     family: str
     stochastic: bool
+    baseline: str = ""
 
     @property
     def control(self) -> bool:
@@ -123,6 +126,7 @@ def metric_infos(manifest: Mapping[str, Any]) -> list[MetricInfo]:
                 pairwise="pair" in card["needs"],
                 name=card["name"],
                 gate=_gate(entry),
+                fills=_fills(entry),
                 ideal=ideal if np.isfinite(ideal) else float("nan"),
             )
         )
@@ -137,6 +141,11 @@ def _gate(entry: Mapping[str, Any]) -> str:
     return str(entry["card"].get("gate", "")) if signed and downwards else ""
 
 
+def _fills(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    values = entry.get("parameters", {})
+    return tuple(str(value) for name, value in values.items() if name.endswith("imputer"))
+
+
 def method_infos(manifest: Mapping[str, Any]) -> list[MethodInfo]:
     """The methods of a run, in the order of the manifest."""
     return [
@@ -145,6 +154,7 @@ def method_infos(manifest: Mapping[str, Any]) -> list[MethodInfo]:
             name=entry["card"]["name"],
             family=entry["card"]["family"],
             stochastic=bool(entry["card"].get("stochastic", False)),
+            baseline=str(entry["card"].get("baseline", "")),
         )
         for entry in manifest["methods"]
     ]
