@@ -158,21 +158,19 @@ _preset(
 )
 _preset(
     "lrp_zplus",
-    "LRP over positive contributions only (z+ rule, deep Taylor).",
+    "LRP over positive contributions only (z+ rule, also called alpha 1, beta 0).",
     "Montavon et al. 2017, Explaining Nonlinear Classification Decisions with Deep Taylor "
     "Decomposition",
     conv="zplus",
     dense="zplus",
 )
-for _alpha in (1, 2):
-    _preset(
-        f"lrp_alpha{_alpha}beta{_alpha - 1}",
-        f"LRP, positive contributions weighing {_alpha}, negative ones {_alpha - 1}.",
-        f"{_BACH}Layer-Wise Relevance Propagation",
-        conv="alphabeta",
-        dense="alphabeta",
-        alpha=float(_alpha),
-    )
+_preset(
+    "lrp_alpha2beta1",
+    "LRP, positive contributions weighing 2, negative ones -1.",
+    f"{_BACH}Layer-Wise Relevance Propagation",
+    conv="alphabeta",
+    dense="alphabeta",
+)
 _KOHLBRENNER = "Kohlbrenner et al. 2020, Towards Best Practice in Explaining Neural Network "
 for _suffix, _first, _words in (("", "same", ""), ("_flat", "flat", ", pixels flat")):
     _preset(
@@ -187,7 +185,6 @@ for _suffix, _first, _words in (("", "same", ""), ("_flat", "flat", ", pixels fl
         f"LRP composite: alpha 2, beta 1 in convolutions, epsilon in linear layers{_words}.",
         f"{_KOHLBRENNER}Decisions with LRP",
         conv="alphabeta",
-        alpha=2.0,
         first=_first,
     )
 _preset(
