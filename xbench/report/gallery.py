@@ -1,51 +1,183 @@
-"""Pictures of maps: thumbnails and maps of a run folder as small WebP images."""
+"""The gallery: which images are worth a look, and their maps as small sprites."""
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import safe_open
 
+from xbench.statistics.table import ScoreTable
+
 Array = NDArray[np.float32]
-SIDE = 112
+SIDE = 104
+EACH = 4
+"""Images of each kind: best, worst, most disagreement, wrong predictions, typical."""
 
 
-def read_thumbnails(maps: Path, limit: int) -> tuple[list[str], NDArray[np.uint8]]:
-    """The first thumbnails of a run: image ids and uint8 (N, H, W, 3)."""
-    ids: list[str] = []
-    pictures: list[NDArray[np.uint8]] = []
-    for path in sorted(maps.glob("images-*.safetensors")):
-        with safe_open(path, framework="np") as stored:
-            ids += str((stored.metadata() or {}).get("ids", "")).split("\n")
-            pictures.append(stored.get_tensor("images"))
-        if len(ids) >= limit:
-            break
-    if not pictures:
-        return [], np.zeros((0, SIDE, SIDE, 3), np.uint8)
-    return ids[:limit], np.concatenate(pictures)[:limit]
+@dataclass(frozen=True)
+class Picture:
+    """One image of the gallery.
+
+    Attributes:
+        image_id: as in the records.
+        reasons: why it was chosen.
+        about: true class, predicted class and confidence in words.
+        sprite: the image and its maps side by side, a WebP data URI.
+        methods: whose maps follow the image, in this order.
+    """
+
+    image_id: str
+    reasons: tuple[str, ...]
+    about: str
+    sprite: str
+    methods: tuple[str, ...]
 
 
-def read_maps(maps: Path, methods: Sequence[str], limit: int) -> Mapping[str, Array]:
-    """The maps of the first images by method label, float32 (N, H, W)."""
-    found: dict[str, dict[int, Array]] = {}
-    for path in sorted(maps.glob("*.safetensors")):
+def chosen_images(table: ScoreTable, facts: pd.DataFrame, each: int = EACH) -> dict[str, list[str]]:
+    """Images worth a look, each with the reasons why.
+
+    Args:
+        table: values of all metrics.
+        facts: by image_id: label, predicted, confidence.
+        each: how many of each kind.
+    """
+    found: dict[str, list[str]] = {}
+
+    def add(ids: Iterable[str], reason: str) -> None:
+        for image_id in ids:
+            found.setdefault(image_id, []).append(reason)
+
+    ease = image_ease(table)
+    ranked = [image for _, image in sorted((v, i) for i, v in ease.items() if np.isfinite(v))]
+    half = max(1, min(each, len(ranked) // 3))
+    add(ranked[: -half - 1 : -1], "methods do best")
+    add(ranked[:half], "methods do worst")
+    agreement = image_agreement(table)
+    split = [image for _, image in sorted((v, i) for i, v in agreement.items() if np.isfinite(v))]
+    add(split[: max(1, min(each, len(split) // 3))], "methods disagree most")
+    wrong = facts[(facts["label"] >= 0) & (facts["label"] != facts["predicted"])]
+    add(wrong.sort_values("confidence", ascending=False).index[:each], "wrong prediction")
+    middle = len(ranked) // 2
+    add(ranked[middle : middle + max(1, each // 2)], "typical")
+    return found
+
+
+def image_ease(table: ScoreTable) -> dict[str, float]:
+    """How well the methods do on each image: mean percentile over metrics, controls left out."""
+    real = [place for place, method in enumerate(table.methods) if not method.control]
+    percentiles = []
+    for scores in table.scores.values():
+        info = scores.info
+        if info.direction == "none" or info.property in ("randomization", "efficiency"):
+            continue
+        means = _row_means(scores.values[:, real] * info.sign)
+        percentiles.append(pd.Series(means).rank(pct=True).to_numpy())
+    if not percentiles or not real:
+        return dict.fromkeys(table.images, float("nan"))
+    joined = _row_means(np.stack(percentiles, axis=1))
+    return dict(zip(table.images, joined.tolist(), strict=True))
+
+
+def image_agreement(table: ScoreTable) -> dict[str, float]:
+    """How far methods agree on each image, by the first pairwise metric of the run."""
+    real = [place for place, method in enumerate(table.methods) if not method.control]
+    for scores in table.scores.values():
+        if scores.info.pairwise:
+            means = _row_means(scores.values[:, real])
+            return dict(zip(table.images, means.tolist(), strict=True))
+    return {}
+
+
+def _row_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    known = np.isfinite(values)
+    count = known.sum(axis=1)
+    total = np.where(known, values, 0.0).sum(axis=1)
+    return np.asarray(np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0))
+
+
+def pictures(
+    folder: Path,
+    reasons: Mapping[str, Sequence[str]],
+    facts: pd.DataFrame,
+    *,
+    signed: Mapping[str, bool],
+    class_name: Callable[[int], str],
+) -> list[Picture]:
+    """The gallery, from the thumbnails and maps of a run folder.
+
+    Args:
+        folder: `maps/` of the run.
+        reasons: chosen images and why.
+        facts: by image_id: label, predicted, confidence, chunk.
+        signed: methods to show, in this order, and whether their maps are signed.
+        class_name: names a class by its number.
+    """
+    found = []
+    numbers = {str(image): int(chunk) for image, chunk in facts["chunk"].items()}
+    by_chunk = {image: numbers[image] for image in reasons if image in numbers}
+    ids, images = _thumbnails(folder, set(by_chunk.values()))
+    maps = _maps(folder, set(by_chunk.values()), signed)
+    for image_id, why in reasons.items():
+        chunk = by_chunk.get(image_id)
+        if chunk is None or image_id not in ids.get(chunk, []):
+            continue
+        row = ids[chunk].index(image_id)
+        tiles = [images[chunk][row]]
+        methods = []
+        for method in signed:
+            stack = maps.get((method, chunk))
+            if stack is not None and row < len(stack):
+                methods.append(method)
+                tiles.append(colored(stack[row], signed=signed[method]))
+        about = describe(facts.loc[image_id], class_name)
+        found.append(Picture(image_id, tuple(why), about, sprite(tiles), tuple(methods)))
+    return found
+
+
+def describe(row: Any, class_name: Callable[[int], str]) -> str:
+    """True class, predicted class and confidence in words."""
+    label, predicted = int(row["label"]), int(row["predicted"])
+    said = f"predicted {class_name(predicted)} ({float(row['confidence']):.0%})"
+    if label < 0:
+        return said
+    return f"{said}, {'right' if label == predicted else f'wrong: it is {class_name(label)}'}"
+
+
+def _thumbnails(
+    folder: Path, chunks: set[int]
+) -> tuple[dict[int, list[str]], dict[int, NDArray[np.uint8]]]:
+    ids, images = {}, {}
+    for chunk in chunks:
+        path = folder / f"images-{chunk:06d}.safetensors"
+        if path.is_file():
+            with safe_open(path, framework="np") as stored:
+                ids[chunk] = str((stored.metadata() or {}).get("ids", "")).split("\n")
+                images[chunk] = stored.get_tensor("images")
+    return ids, images
+
+
+def _maps(
+    folder: Path, chunks: set[int], methods: Mapping[str, bool]
+) -> dict[tuple[str, int], Array]:
+    """Maps by method and chunk, float32 (N, H, W)."""
+    found = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        if path.name.startswith("images-"):
+            continue
         with safe_open(path, framework="np") as stored:
             about = stored.metadata() or {}
-            method, chunk = about.get("label", ""), int(about.get("chunk", -1))
-            if method in methods and 0 <= chunk <= limit:
-                found.setdefault(method, {})[chunk] = stored.get_tensor("maps")
-    joined = {}
-    for method, parts in found.items():
-        in_order = [parts[chunk] for chunk in sorted(parts)]
-        if sorted(parts) == list(range(len(parts))):
-            joined[method] = np.concatenate(in_order)[:limit]
-    return joined
+            key = (about.get("label", ""), int(about.get("chunk", -1)))
+            if key[0] in methods and key[1] in chunks:
+                found[key] = stored.get_tensor("maps")
+    return found
 
 
 def colored(values: Array, *, signed: bool) -> NDArray[np.uint8]:
@@ -53,11 +185,12 @@ def colored(values: Array, *, signed: bool) -> NDArray[np.uint8]:
 
     Each map has a scale of its own, its 99th percentile, so that one outlier hides nothing.
     """
+    values = np.nan_to_num(values)
     if signed and values.min() < 0:
-        top = float(np.percentile(np.abs(values), 99)) or 1.0
-        shares = np.clip(values / top, -1, 1) / 2 + 0.5
-        return _paint("PuOr_r", shares)
+        top = float(np.percentile(np.abs(values), 99)) or float(np.abs(values).max()) or 1.0
+        return _paint("PuOr_r", np.clip(values / top, -1, 1) / 2 + 0.5)
     low, top = float(values.min()), float(np.percentile(values, 99))
+    top = top if top > low else float(values.max())
     return _paint("viridis", np.clip((values - low) / ((top - low) or 1.0), 0, 1))
 
 
@@ -66,13 +199,16 @@ def _paint(name: str, shares: NDArray[Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(rgba[..., :3])
 
 
-def data_uri(picture: NDArray[np.uint8], quality: int = 60) -> str:
-    """A picture as a WebP data URI, at most `SIDE` pixels wide."""
-    image = Image.fromarray(picture)
-    image = image.resize(
-        (SIDE, max(1, round(SIDE * image.height / image.width))),
-        Image.Resampling.NEAREST if image.width < SIDE else Image.Resampling.BILINEAR,
-    )
+def sprite(tiles: Sequence[NDArray[np.uint8]], quality: int = 55) -> str:
+    """Square tiles side by side as one WebP data URI; other shapes are letterboxed."""
+    strip = Image.new("RGB", (SIDE * len(tiles), SIDE), (128, 128, 128))
+    for place, tile in enumerate(tiles):
+        picture = Image.fromarray(tile)
+        scale = SIDE / max(picture.size)
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        kind = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
+        left, top = (SIDE - size[0]) // 2, (SIDE - size[1]) // 2
+        strip.paste(picture.resize(size, kind), (place * SIDE + left, top))
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=quality)
+    strip.save(buffer, "WEBP", quality=quality, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,141 +1,173 @@
 """The HTML report: one self-contained page, offline, no libraries."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
 
-from xbench.report.figures import heat_map, line_chart
-from xbench.report.gallery import colored, data_uri, read_maps, read_thumbnails
-from xbench.report.tables import cell_text, heading, number, rank_text
-from xbench.running.session import Run, command_text
-from xbench.statistics.leaderboard import Leaderboard
+from xbench.report import board_view
+from xbench.report.cautions import cautions
+from xbench.report.charts import cost_chart, curve_chart, heat_chart, rank_chart
+from xbench.report.curves import Family, curve_families
+from xbench.report.findings import Findings
+from xbench.report.gallery import SIDE, chosen_images, pictures
+from xbench.report.method_pages import method_pages
+from xbench.report.slices import slices
+from xbench.running.session import command_text
 
-GALLERY_IMAGES = 8
-CHART_METHODS = 16
+HEAT_METHODS = 30
+GALLERY_METHODS = 24
 
 
-def render(run: Run, board: Leaderboard, manifest: Mapping[str, Any]) -> str:
+def render(findings: Findings) -> str:
     """The report as one HTML text, a pure function of the run folder."""
     environment = Environment(
-        loader=PackageLoader("xbench.report"), autoescape=select_autoescape(default=True)
+        loader=PackageLoader("xbench.report"),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    page = environment.get_template("report.html.j2")
-    return page.render(
-        manifest=manifest,
-        environment_json=json.dumps(manifest["environment"], indent=1, sort_keys=True),
-        command=command_text(manifest["command"]),
-        board=board,
-        columns=[heading(metric.label, metric.direction) for metric in board.metrics],
-        lines=_lines(board),
-        charts=_charts(run.curves, board),
-        agreement=_agreement(run.records, board),
-        gallery=_gallery(run, board, manifest),
-        cards=_cards(manifest),
+    groups = board_view.columns(findings)
+    sliced_methods, parts = slices(findings)
+    shown, further = _curves(findings)
+    return environment.get_template("report.html.j2").render(
+        manifest=findings.manifest,
+        board=findings.board,
+        command=command_text(findings.manifest["command"]),
+        environment_json=json.dumps(findings.manifest["environment"], indent=1, sort_keys=True),
+        data=json_script(_data(findings)),
+        groups=groups,
+        lines=board_view.lines(findings, groups),
+        families=sorted({row.family for row in findings.board.rows}),
+        gates=board_view.gates(findings),
+        skills=board_view.skills(findings),
+        ranks=Markup(rank_chart(findings.board.ranking)) if findings.board.ranking.methods else "",
+        cost=_cost(findings),
+        curves=shown,
+        more_curves=further,
+        agreement=_agreement(findings),
+        gallery=_gallery(findings),
+        side=SIDE,
+        slice_methods=sliced_methods,
+        slices=parts,
+        places=findings.places,
+        pages=method_pages(findings),
+        advice=findings.advice,
+        uses=findings.uses,
+        cautions=cautions(findings),
     )
 
 
-def _lines(board: Leaderboard) -> list[dict[str, Any]]:
-    lines = []
-    for row in board.rows:
-        cells = []
-        for metric in board.metrics:
-            cell = row.cells[metric.label]
-            cells.append(
-                {
-                    "text": cell_text(cell),
-                    "sort": "" if cell.defined == 0 else repr(cell.mean),
-                    "title": cell.reason or f"{cell.defined} of {cell.total} images",
-                }
-            )
-        lines.append(
+def json_script(content: object) -> Markup:
+    """JSON that is safe inside a script element: no `<`, so nothing can close it."""
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    for sign, code in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
+        text = text.replace(sign, code)
+    return Markup(text)
+
+
+def _data(findings: Findings) -> dict[str, Any]:
+    """What the page's script needs."""
+    return {
+        "methods": [
+            {"label": row.method, "shown": findings.styles[row.method].shown}
+            for row in findings.board.rows
+        ]
+    }
+
+
+def _curves(findings: Findings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Charts shown at once (deletion, insertion, cascade) and those behind a click."""
+    families = curve_families(findings.curves, findings.manifest)
+    names = {e["label"]: e["card"]["name"] for e in findings.manifest["metrics"]}
+    headline = ("deletion", "insertion", "cascading_randomization")
+
+    def first(family: Family) -> bool:
+        return family.main and names[family.metric] in headline
+
+    order = sorted((f for f in families if first(f)), key=lambda f: headline.index(names[f.metric]))
+    rest = [family for family in families if not first(family)]
+    return [_chart(findings, f) for f in order], [_chart(findings, f) for f in rest]
+
+
+def _chart(findings: Findings, family: Family) -> dict[str, Any]:
+    directions = {metric.label: metric for metric in findings.board.metrics}
+    svg = curve_chart(family, findings.styles, findings.places)
+    return {
+        "title": family.metric.replace("_", " "),
+        "name": family.name.replace("_", " "),
+        "images": family.images,
+        "direction": directions[family.metric].direction,
+        "main": family.main,
+        "svg": Markup(svg),
+    }
+
+
+def _cost(findings: Findings) -> Markup | str:
+    """Skill (or the mean rank, where the run has no skill) against model calls."""
+    points = [point for point in findings.advice.pareto if np.isfinite(point.calls)]
+    if len(points) < 2:
+        return ""
+    skilled = all(np.isfinite(point.skill) for point in points)
+    chart = cost_chart(
+        {p.method: (p.calls, p.skill if skilled else p.mean_rank) for p in points},
+        [p.method for p in points if p.calls_front],
+        y_label="skill (0 random, 1 oracle)" if skilled else "mean rank",
+        higher=skilled,
+    )
+    return Markup(chart)
+
+
+def _agreement(findings: Findings) -> list[dict[str, Any]]:
+    """One heat map a pairwise metric, alike methods side by side."""
+    figures = []
+    chosen = list(findings.places)[:HEAT_METHODS]
+    for metric in (metric for metric in findings.board.metrics if metric.pairwise):
+        rows = findings.records
+        rows = rows[(rows["metric"] == metric.label) & (rows["status"] == "ok")]
+        means = rows.groupby(["method", "other"])["value"].mean().reset_index()
+        values = np.full((len(chosen), len(chosen)), np.nan)
+        spots = {name: i for i, name in enumerate(chosen)}
+        for a, b, value in means.itertuples(index=False):
+            if a in spots and b in spots:
+                values[spots[a], spots[b]] = values[spots[b], spots[a]] = value
+        if not np.isfinite(values).any():
+            continue
+        order = alike(values)
+        names = [chosen[i] for i in order]
+        svg = heat_chart(names, values[np.ix_(order, order)], title=f"{metric.label} of methods")
+        figures.append(
             {
-                "method": row.method,
-                "family": row.family,
-                "control": row.control,
-                "rank": rank_text(row),
-                "cells": cells,
-                "calls": number(row.calls, 0),
-                "ms": number(row.seconds * 1000, 1),
+                "title": metric.label.replace("_", " "),
+                "svg": Markup(svg),
+                "left_out": len(findings.places) - len(chosen),
             }
         )
-    return lines
-
-
-def _charts(curves: pd.DataFrame, board: Leaderboard) -> list[dict[str, Any]]:
-    """Mean curves of every metric that keeps them."""
-    labels = [row.method for row in board.rows][:CHART_METHODS]
-    charts = []
-    for (metric, name), group in curves.groupby(["metric", "name"], sort=True):
-        series = {}
-        for label in labels:
-            points = group.loc[group["method"] == label, "points"].tolist()
-            lengths = {len(one) for one in points}
-            if len(lengths) == 1 and lengths != {0}:
-                series[label] = _mean(points)
-        if series and len(next(iter(series.values()))) > 1:
-            title = f"{metric}: {name}"
-            chart = line_chart(
-                series, title=title, x_label="step (share of all)", y_label=str(name)
-            )
-            charts.append({"title": title, "svg": Markup(chart)})
-    return charts
-
-
-def _mean(points: Sequence[Sequence[float]]) -> Any:
-    table = np.asarray(points, dtype=np.float64)
-    known = np.isfinite(table)
-    count = known.sum(axis=0)
-    total = np.where(known, table, 0.0).sum(axis=0)
-    return np.divide(total, count, out=np.full(table.shape[1], np.nan), where=count > 0)
-
-
-def _agreement(records: pd.DataFrame, board: Leaderboard) -> list[dict[str, Any]]:
-    """One heat map a pairwise metric."""
-    figures = []
-    names = [row.method for row in board.rows]
-    places = {name: i for i, name in enumerate(names)}
-    for metric in (metric for metric in board.metrics if metric.pairwise):
-        rows = records[(records["metric"] == metric.label) & (records["status"] == "ok")]
-        if rows.empty:
-            continue
-        values = np.full((len(names), len(names)), np.nan)
-        means = rows.groupby(["method", "other"])["value"].mean().reset_index()
-        for a, b, value in means.itertuples(index=False):
-            values[places[a], places[b]] = values[places[b], places[a]] = value
-        svg = heat_map(names, values, title=f"{metric.label} between methods")
-        figures.append({"title": metric.label, "svg": Markup(svg)})
     return figures
 
 
-def _gallery(run: Run, board: Leaderboard, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    signed = {entry["label"]: entry["card"]["signed"] for entry in manifest["methods"]}
-    methods = [row.method for row in board.rows]
-    ids, pictures = read_thumbnails(run.folder.maps_path, GALLERY_IMAGES)
-    maps = read_maps(run.folder.maps_path, methods, GALLERY_IMAGES)
-    rows = []
-    for i, image_id in enumerate(ids):
-        cells = [
-            {"method": method, "uri": data_uri(colored(maps[method][i], signed=signed[method]))}
-            for method in methods
-            if method in maps and i < len(maps[method])
-        ]
-        rows.append({"id": image_id, "uri": data_uri(pictures[i]), "cells": cells})
-    return {"rows": rows, "methods": methods}
+def alike(values: NDArray[np.float64]) -> list[int]:
+    """An order of rows that puts alike methods side by side (average linkage)."""
+    if len(values) < 3:
+        return list(range(len(values)))
+    known = np.where(np.isfinite(values), values, np.nanmin(values))
+    distances = known.max() - (known + known.T) / 2
+    np.fill_diagonal(distances, 0.0)
+    tree = linkage(squareform(distances, checks=False), "average", optimal_ordering=True)
+    return [int(i) for i in leaves_list(tree)]
 
 
-def _cards(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {
-            "label": entry["label"],
-            "identity": entry["identity"],
-            "card": entry["card"],
-            "kind": kind,
-        }
-        for kind in ("methods", "metrics")
-        for entry in manifest[kind]
-    ]
+def _gallery(findings: Findings) -> Sequence[Any]:
+    reasons = chosen_images(findings.board.table, findings.facts)
+    methods = list(findings.places)[:GALLERY_METHODS]
+    signed = {method: bool(findings.cards[method]["signed"]) for method in methods}
+    return pictures(
+        findings.maps, reasons, findings.facts, signed=signed, class_name=findings.class_name
+    )

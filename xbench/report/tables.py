@@ -9,6 +9,8 @@ from typing import Any
 from xbench.statistics.leaderboard import Cell, Leaderboard, Row
 
 _ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
+DIGITS = 10
+"""Significant digits in files; sums may differ behind them between machines."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -76,7 +78,7 @@ def csv_text(board: Leaderboard) -> str:
 def _csv_value(value: object) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return repr(value) if isinstance(value, float) else safe_csv(str(value))
+    return f"{value:.{DIGITS}g}" if isinstance(value, float) else safe_csv(str(value))
 
 
 def markdown(board: Leaderboard, manifest: Mapping[str, Any]) -> str:
