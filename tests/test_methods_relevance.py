@@ -211,21 +211,27 @@ def test_composites_match_zennit(network: str, streams: Streams) -> None:
     ("name", "rule"),
     [
         ("lrp_epsilon", lambda: EpsilonRule(epsilon=1e-9)),
-        ("lrp_gamma", lambda: GammaRule(gamma=0.25)),
-        ("lrp_zplus", Alpha1_Beta0_Rule),
+        ("lrp_gamma[dense=epsilon]", lambda: GammaRule(gamma=0.25)),  # its logits may be negative
+        ("lrp_epsilon_plus", Alpha1_Beta0_Rule),
     ],
 )
 def test_plain_networks_match_captum(
     name: str, rule: Callable[[], object], streams: Streams
 ) -> None:
     def plain() -> nn.Module:
-        layers = [nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.ReLU()]
+        layers = [
+            nn.Conv2d(3, 6, 3, bias=False),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 8, 3, bias=False),
+            nn.ReLU(),
+        ]
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
 
     network, images = nets.build(plain), nets.pictures(3)
     model = Classifier(network, batch_size=2)
     for layer in network:
-        layer.rule = rule() if isinstance(layer, nn.Conv2d | nn.Linear) else EpsilonRule(1e-9)
+        layer.rule = rule() if isinstance(layer, nn.Conv2d) else EpsilonRule(1e-9)
     original = captum.attr.LRP(network).attribute(images.clone(), TARGETS).detach()
     found = attribute(name, model, images, streams)
     for i in range(3):
