@@ -54,7 +54,7 @@ class RawAttention(Method):
 
     card: ClassVar[MethodCard] = MethodCard(
         name="raw_attention",
-        summary="Attention of the class token in one block",
+        summary="Attention of the class token in one block.",
         paper="Dosovitskiy et al. 2021, An Image is Worth 16x16 Words",
         limitations="Blind to the class, to the values and to all other blocks. As coarse as the "
         "tokens.",
@@ -107,7 +107,7 @@ class AttentionRollout(Method):
 
     card: ClassVar[MethodCard] = MethodCard(
         name="attention_rollout",
-        summary="Attention multiplied through all blocks with the residual connection",
+        summary="Attention multiplied through all blocks with the residual connection.",
         paper="Abnar and Zuidema 2020, Quantifying Attention Flow in Transformers",
         limitations="Blind to the class and to the values. As coarse as the tokens.",
         family="attention",
@@ -158,7 +158,7 @@ class AttentionGradient(Method):
 
     card: ClassVar[MethodCard] = MethodCard(
         name="attention_gradient",
-        summary="Attention weighed by the class's gradient, followed through all blocks",
+        summary="Attention weighed by the class's gradient, followed through all blocks.",
         paper="Chefer et al. 2021, Generic Attention-model Explainability",
         limitations="Blind to the values; negative evidence is dropped. As coarse as the tokens.",
         family="attention",

@@ -77,7 +77,7 @@ class Cam(Method):
 
     card: ClassVar[MethodCard] = MethodCard(
         name="cam",
-        summary="Feature maps weighed by the linear head",
+        summary="Feature maps weighed by the linear head.",
         paper="Zhou et al. 2016, Learning Deep Features for Discriminative Localization",
         limitations=f"Needs global average pooling and one linear layer behind it. {COARSE}",
         family="cam",
@@ -166,7 +166,7 @@ class GradCam(GradientCam):
 
     card: ClassVar[MethodCard] = _card(
         "gradcam",
-        "Feature maps weighed by their mean gradient",
+        "Feature maps weighed by their mean gradient.",
         "Selvaraju et al. 2017, Grad-CAM",
         "Weights are averages over places: the map may show places that the score ignores. "
         + COARSE,
@@ -192,7 +192,7 @@ class HiResCam(GradientCam):
 
     card: ClassVar[MethodCard] = _card(
         "hirescam",
-        "Gradient times feature map, place by place",
+        "Gradient times feature map, place by place.",
         "Draelos and Carin 2020, HiResCAM",
         COARSE,
     )
@@ -214,7 +214,7 @@ class GradCamElementwise(GradientCam):
 
     card: ClassVar[MethodCard] = _card(
         "gradcam_elementwise",
-        "Positive part of gradient times feature map, place by place",
+        "Positive part of gradient times feature map, place by place.",
         "Pillai and Pirsiavash 2021, Explainable Models with Consistent Interpretations",
         f"Evidence against the class is dropped channel by channel. {COARSE}",
     )
@@ -236,7 +236,7 @@ class LayerCam(GradientCam):
 
     card: ClassVar[MethodCard] = _card(
         "layercam",
-        "Positive gradient times feature map, place by place",
+        "Positive gradient times feature map, place by place.",
         "Jiang et al. 2021, LayerCAM",
         f"Negative gradients are dropped. {COARSE}",
     )
@@ -260,7 +260,7 @@ class XGradCam(GradientCam):
 
     card: ClassVar[MethodCard] = _card(
         "xgradcam",
-        "Feature maps weighed by their normalized gradient times activation",
+        "Feature maps weighed by their normalized gradient times activation.",
         "Fu et al. 2020, Axiom-based Grad-CAM",
         "Unstable where the feature maps are signed and a channel's sum is near zero. " + COARSE,
     )

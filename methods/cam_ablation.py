@@ -32,7 +32,7 @@ class AblationCam(Method):
 
     card: ClassVar[MethodCard] = MethodCard(
         name="ablationcam",
-        summary="Feature maps weighed by the drop of the score without them",
+        summary="Feature maps weighed by the drop of the score without them.",
         paper="Desai and Ramaswamy 2020, Ablation-CAM",
         limitations="One pass of the network's tail a channel; the whole network where it cannot "
         "be cut behind the layer. As coarse as the layer's grid.",

@@ -133,7 +133,7 @@ class EigenCam(_ActivationCam):
 
     card: ClassVar[MethodCard] = _card(
         "eigencam",
-        "First principal component of the feature maps",
+        "First principal component of the feature maps.",
         "Muhammad and Yeasin 2020, Eigen-CAM",
         "Blind to the class: shows what stands out, not why the model decides.",
     )
@@ -160,7 +160,7 @@ class KpcaCam(_ActivationCam):
 
     card: ClassVar[MethodCard] = _card(
         "kpcacam",
-        "First kernel principal component of the feature maps",
+        "First kernel principal component of the feature maps.",
         "Karmani et al. 2024, KPCA-CAM",
         "Blind to the class; the sigmoid kernel saturates where features are large.",
     )
@@ -194,7 +194,7 @@ class Fem(_ActivationCam):
 
     card: ClassVar[MethodCard] = _card(
         "fem",
-        "Where channels are stronger than their mean by k standard deviations",
+        "Where channels are stronger than their mean by k standard deviations.",
         "Fuad et al. 2020, Features Understanding in 3D CNNs for Actions Recognition in Video",
         "Blind to the class; empty where no cell stands out, as on grids of a few cells.",
     )
@@ -226,7 +226,7 @@ class EigenGradCam(GradientCam):
 
     card: ClassVar[MethodCard] = MethodCard(
         name="eigengradcam",
-        summary="First principal component of gradient times feature maps",
+        summary="First principal component of gradient times feature maps.",
         paper="Muhammad and Yeasin 2020, Eigen-CAM; with gradients in Gildenblat 2021, grad-cam",
         limitations="Keeps the strongest direction only, whatever its evidence. As coarse as the "
         "layer's grid.",

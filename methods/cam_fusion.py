@@ -39,7 +39,7 @@ class FusedCam(Method):
 
     card: ClassVar[MethodCard] = MethodCard(
         name="fusedcam",
-        summary="CAMs of several layers, each scaled to 1, in one map",
+        summary="CAMs of several layers, each scaled to 1, in one map.",
         paper="Jiang et al. 2021, LayerCAM",
         limitations="Scaling each layer to 1 lets a layer with little evidence speak as loudly as "
         "the others.",

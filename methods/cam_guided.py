@@ -28,7 +28,7 @@ class GuidedGradCam(PixelMethod):
 
     card: ClassVar[MethodCard] = MethodCard(
         name="guided_gradcam",
-        summary="Guided backpropagation times Grad-CAM",
+        summary="Guided backpropagation times Grad-CAM.",
         paper="Selvaraju et al. 2017, Grad-CAM",
         limitations="The fine detail is guided backpropagation's, which hardly depends on the "
         "class; only for networks whose activations are ReLU.",

@@ -46,7 +46,7 @@ class ScoreCam(Method):
 
     card: ClassVar[MethodCard] = MethodCard(
         name="scorecam",
-        summary="Feature maps weighed by the score of the image seen through them",
+        summary="Feature maps weighed by the score of the image seen through them.",
         paper="Wang et al. 2020, Score-CAM",
         limitations="One forward a channel. The softmax over raw scores may leave few channels "
         "any weight. As coarse as the layer's grid.",
@@ -89,7 +89,7 @@ class IsCam(Method):
 
     card: ClassVar[MethodCard] = MethodCard(
         name="iscam",
-        summary="Score-CAM over masks that are faded in",
+        summary="Score-CAM over masks that are faded in.",
         paper="Naidu et al. 2020, IS-CAM",
         limitations="n_steps forwards a channel. As coarse as the layer's grid.",
         family="cam",
@@ -139,7 +139,7 @@ class SsCam(Method):
 
     card: ClassVar[MethodCard] = MethodCard(
         name="sscam",
-        summary="Score-CAM over noisy masks",
+        summary="Score-CAM over noisy masks.",
         paper="Wang et al. 2020, SS-CAM",
         limitations="n_samples forwards a channel: the most expensive of the CAMs. Noise as large "
         "as the paper's leaves little of the image. As coarse as the layer's grid.",

@@ -57,7 +57,7 @@ class GradCamPlusPlus(Method):
 
     card: ClassVar[MethodCard] = MethodCard(
         name="gradcam_plus_plus",
-        summary="Grad-CAM with place-wise weights from higher derivatives of exp(score)",
+        summary="Grad-CAM with place-wise weights from higher derivatives of exp(score).",
         paper="Chattopadhay et al. 2018, Grad-CAM++",
         limitations="Negative gradients are dropped, so it tells classes apart less than Grad-CAM. "
         "Refused where the score is curved in the feature maps, unless derivatives=powers. As "
@@ -124,7 +124,7 @@ class ShapleyCam(Method):
 
     card: ClassVar[MethodCard] = MethodCard(
         name="shapleycam",
-        summary="Grad-CAM with a second-order correction of its weights",
+        summary="Grad-CAM with a second-order correction of its weights.",
         paper="Cai 2025, CAMs as Shapley Value-based Explainers",
         limitations="Equal to Grad-CAM where the score is piecewise linear in the feature maps. "
         "As coarse as the layer's grid.",

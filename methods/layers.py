@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from xbench.classifier import Classifier
+from xbench.classifier.layers import Layer, stages
 from xbench.contracts import Method, MethodCard
+from xbench.errors import UnsupportedError
 from xbench.registry import METHODS
 from xbench.streams import Streams
 
@@ -116,6 +118,9 @@ class LayerPath(Method):
         """Refuses networks without feature maps."""
         return refuse_without_features(model)
 
+    def _layer(self, model: Classifier, images: Tensor) -> Layer:
+        return feature_layer(model, images, self.layer)
+
     def line(
         self,
         model: Classifier,
@@ -125,7 +130,7 @@ class LayerPath(Method):
         streams: Streams,
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(row indices, y, dF/dy) of rows image * len(alphas) + point, a block at a time."""
-        layer = feature_layer(model, images, self.layer)
+        layer = self._layer(model, images)
         start = baselines(model, images, self.baseline, streams)
         points = len(alphas)
         alphas = alphas.to(images).view(-1, 1, 1, 1)
@@ -188,14 +193,22 @@ class LayerConductance(LayerPath):
 @METHODS.register
 @dataclass(frozen=True)
 class InternalInfluence(LayerPath):
-    """Internal influence: integral of dF/dy along the line x' + a (x - x'), midpoint rule."""
+    """Internal influence: integral of dF/dy along the line x' + a (x - x'), midpoint rule.
+
+    Attributes:
+        layer: a role or dotted name. "middle" is the last layer whose grid is finer than that of
+            the last feature maps, since behind these average pooling treats all places alike; where
+            all grids are the same it is the last feature maps.
+    """
+
+    layer: str = "middle"
 
     card: ClassVar[MethodCard] = MethodCard(
         name="internal_influence",
         family="path",
         summary="Mean gradient of a layer along the line from a baseline, signed.",
         paper="Leino et al. 2018, Influence-Directed Explanations for Deep Convolutional Networks",
-        limitations=f"Constant where only average pooling follows the layer. {_COARSE}",
+        limitations=f"Refused where the score treats all places of the layer alike. {_COARSE}",
         needs=("gradients", "convolution"),
         forwards="n_steps",
         backwards="n_steps",
@@ -205,7 +218,11 @@ class InternalInfluence(LayerPath):
     def explain(
         self, model: Classifier, images: Tensor, targets: Tensor, *, streams: Streams
     ) -> Tensor:
-        """Maps, float32 (N, H, W)."""
+        """Maps, float32 (N, H, W).
+
+        Raises:
+            UnsupportedError: the gradient is the same in all places of the layer.
+        """
         alphas = (torch.arange(self.n_steps) + 0.5) / self.n_steps
         total: Tensor | None = None
         for index, _, gradients in self.line(model, images, targets, alphas, streams):
@@ -214,4 +231,17 @@ class InternalInfluence(LayerPath):
                 total = gather(len(images), tuple(summed.shape[1:]), images)
             add_rows(total, index // self.n_steps, summed)
         assert total is not None
+        spread = total.amax(dim=(1, 2)) - total.amin(dim=(1, 2))
+        if bool((spread <= 1e-6 * total.abs().amax(dim=(1, 2))).all()):
+            raise UnsupportedError(
+                f"The score treats all places of the layer '{self.layer}' alike (only average "
+                "pooling follows), so its influence has no places; name an earlier one with "
+                "layer=..."
+            )
         return to_pixels(total / self.n_steps, images, relu=False)
+
+    def _layer(self, model: Classifier, images: Tensor) -> Layer:
+        if self.layer != "middle":
+            return super()._layer(model, images)
+        found = stages(model.module, model.trace(images))
+        return feature_layer(model, images, found[-2].name if len(found) > 1 else "last_conv")

@@ -103,7 +103,7 @@ class MeaningfulPerturbation(Method):
             mask.grad = gradient + self._penalty(mask)
             optimizer.step()
             mask.clamp_(0, 1)
-        return 1 - upsample(mask, size)
+        return (1 - upsample(mask, size)).clamp(min=0)  # interpolation rounds above 1
 
     def _penalty(self, mask: Tensor) -> Tensor:
         """Gradient of l1 |1 - m|_1 + l2 |grad m|^beta for masks in [0, 1]."""

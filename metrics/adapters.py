@@ -162,7 +162,7 @@ class Captum(Metric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="captum",
-        summary="captum:infidelity or captum:sensitivity_max, as they are",
+        summary="Infidelity or largest sensitivity by captum, as they are there.",
         paper="Kokhlikyan et al. 2020, Captum; Yeh et al. 2019",
         limitations="Infidelity depends on the scale of the map unless normalize=true: a map 100 "
         "times as loud scores thousands of times worse. A pixel's value is shared equally by its "

@@ -36,7 +36,7 @@ class Iou(PairMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="iou",
-        summary="Intersection over union of the two maps' top 10 % of the pixels",
+        summary="Intersection over union of the two maps' top 10 % of the pixels.",
         paper="top-k agreement after Krishna et al. 2022",
         property="agreement",
         direction="none",
@@ -71,7 +71,7 @@ class SpearmanAgreement(PairMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="spearman_agreement",
-        summary="Spearman correlation of the two signed maps",
+        summary="Spearman correlation of the two signed maps.",
         paper="Krishna et al. 2022, The disagreement problem in explainable machine learning",
         property="agreement",
         direction="none",
@@ -91,7 +91,7 @@ METRICS.preset(
     "abs_spearman_agreement",
     SpearmanAgreement,
     card={
-        "summary": "Spearman correlation of the two absolute maps",
+        "summary": "Spearman correlation of the two absolute maps.",
         "limitations": "Zero background ties maps of one image together, whatever they say.",
         "invariances": ("scale", "sign"),
     },
@@ -106,7 +106,7 @@ class SsimAgreement(PairMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="ssim_agreement",
-        summary="Structural similarity of the two absolute maps",
+        summary="Structural similarity of the two absolute maps.",
         paper="Wang et al. 2004; for saliency maps Adebayo et al. 2018",
         limitations="High for any two sparse maps; undefined on sides shorter than 11 pixels and "
         "where a map is flat after clipping.",

@@ -47,7 +47,7 @@ class Sparseness(SpreadMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="sparseness",
-        summary="Gini index of the absolute map",
+        summary="Gini index of the absolute map.",
         paper="Chalasani et al. 2020; index after Hurley & Rickard 2009",
         property="complexity",
         direction="none",
@@ -71,7 +71,7 @@ class Entropy(SpreadMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="entropy",
-        summary="Entropy of the absolute map over that of a flat one",
+        summary="Entropy of the absolute map over that of a flat one.",
         paper="Bhatt et al. 2020, divided by ln N",
         property="complexity",
         direction="none",
@@ -92,7 +92,7 @@ class Complexity(SpreadMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="complexity",
-        summary="Entropy of the absolute map in nats, as in the paper",
+        summary="Entropy of the absolute map in nats, as in the paper.",
         paper="Bhatt et al. 2020, Evaluating and aggregating feature-based model explanations",
         limitations="Grows with the number of pixels; `entropy` is comparable between sizes.",
         property="complexity",
@@ -122,7 +122,7 @@ class EffectiveComplexity(SpreadMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="effective_complexity",
-        summary="Share of the pixels above 1 % of the largest absolute value",
+        summary="Share of the pixels above 1 % of the largest absolute value.",
         paper="after Nguyen & Martinez 2020, with a relative threshold",
         limitations="One extreme pixel moves the threshold.",
         property="complexity",
@@ -154,7 +154,7 @@ class Area50(SpreadMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="area50",
-        summary="Smallest share of the pixels that holds half of the absolute mass",
+        summary="Smallest share of the pixels that holds half of the absolute mass.",
         paper="a point of the Lorenz curve, Lorenz 1905",
         property="complexity",
         direction="none",

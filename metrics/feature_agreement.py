@@ -44,7 +44,7 @@ class FeatureAgreement(PairMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="feature_agreement",
-        summary="Share of the top 10 of 7x7 cells that two methods have in common",
+        summary="Share of the top 10 of 7x7 cells that two methods have in common.",
         paper=_PAPER,
         property="agreement",
         direction="none",
@@ -78,7 +78,7 @@ METRICS.preset(
     "rank_agreement",
     FeatureAgreement,
     card={
-        "summary": "Share of the top 10 of 7x7 cells that have the same rank in both",
+        "summary": "Share of the top 10 of 7x7 cells that have the same rank in both.",
         "chance": "1 / cells: 0.02",
     },
     condition="rank",
@@ -87,7 +87,7 @@ METRICS.preset(
     "sign_agreement",
     FeatureAgreement,
     card={
-        "summary": "Share of the top 10 of 7x7 cells that are in both with the same sign",
+        "summary": "Share of the top 10 of 7x7 cells that are in both with the same sign.",
         "chance": "top / (2 cells) for maps of random sign: 0.10",
         "invariances": ("scale",),
     },
@@ -97,7 +97,7 @@ METRICS.preset(
     "signed_rank_agreement",
     FeatureAgreement,
     card={
-        "summary": "Share of the top 10 of 7x7 cells with the same rank and the same sign in both",
+        "summary": "Share of the top 10 of 7x7 cells with the same rank and the same sign in both.",
         "chance": "1 / (2 cells) for maps of random sign: 0.01",
         "invariances": ("scale",),
     },

@@ -37,7 +37,7 @@ class PointingGame(TruthMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="pointing_game",
-        summary="Does the maximum lie on the object, give or take a tolerance?",
+        summary="Whether the maximum lies on the object, give or take a tolerance.",
         paper="Zhang et al. 2018, Top-down neural attention by excitation backprop",
         limitations="One pixel decides; a prior on the center is strong on centered objects.",
         property="localization",
@@ -78,7 +78,7 @@ class RankAccuracy(TruthMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="rank_accuracy",
-        summary="Share of the |M| most relevant pixels that lie in the mask M",
+        summary="Share of the |M| most relevant pixels that lie in the mask M.",
         paper="Arras et al. 2022, CLEVR-XAI",
         property="localization",
         direction="higher",
@@ -107,7 +107,7 @@ class MassAccuracy(TruthMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="mass_accuracy",
-        summary="Share of the positive mass that lies in the mask",
+        summary="Share of the positive mass that lies in the mask.",
         paper="Arras et al. 2022, CLEVR-XAI",
         limitations="Punishes low resolution: a coarse map spills over the border of the object.",
         property="localization",
@@ -137,7 +137,7 @@ class EnergyPointingGame(TruthMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="energy_pointing_game",
-        summary="Share of the positive mass that lies in the bounding box of the mask",
+        summary="Share of the positive mass that lies in the bounding box of the mask.",
         paper="Wang et al. 2020, Score-CAM",
         limitations="A box holds background too, which counts as a hit.",
         property="localization",
@@ -170,7 +170,7 @@ class AttributionLocalization(TruthMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="attribution_localization",
-        summary="Density of the positive mass in the bounding box over that in the image",
+        summary="Density of the positive mass in the bounding box over that in the image.",
         paper="Kohlbrenner et al. 2020, Towards best practice in explaining with LRP",
         limitations="Small objects can score higher than large ones; compare on the same images.",
         property="localization",

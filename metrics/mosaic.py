@@ -107,7 +107,7 @@ class GridPg(MosaicMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="gridpg",
-        summary="Share of the positive mass in the own cell of a 2x2 mosaic of confident images",
+        summary="Share of the positive mass in the own cell of a 2x2 mosaic of confident images.",
         paper="Bohle et al. 2021, Convolutional dynamic alignment networks; Rao et al. 2022",
         limitations="Mosaics are unlike training images; needs images that the model is sure of.",
         property="localization",
@@ -141,7 +141,7 @@ class DiFull(MosaicMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="difull",
-        summary="Share of the positive mass in the only cell that can influence the logit",
+        summary="Share of the positive mass in the only cell that can influence the logit.",
         paper="Rao et al. 2022, Towards better understanding attribution methods",
         limitations="All of n x n cells are asked for; the paper asks for two corners. Tests that "
         "a method follows the computation, not that it explains a decision.",
@@ -196,7 +196,7 @@ class Focus(MosaicMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="focus",
-        summary="Share of the positive mass in the two cells of the target class, of four",
+        summary="Share of the positive mass in the two cells of the target class, of four.",
         paper="Arias-Duart et al. 2022, Focus! Rating XAI methods and finding biases",
         limitations="Needs two confident images of a class; undefined where a class has one.",
         property="localization",

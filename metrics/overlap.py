@@ -26,7 +26,7 @@ class MaskIou(TruthMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="mask_iou",
-        summary="Intersection over union of the mask with as many top pixels",
+        summary="Intersection over union of the mask with as many top pixels.",
         paper="matched-area variant of the IoU of Zhou et al. 2016",
         property="localization",
         direction="higher",
@@ -49,7 +49,7 @@ class BestMaskIou(TruthMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="best_mask_iou",
-        summary="Intersection over union of the mask with the map at its best threshold",
+        summary="Intersection over union of the mask with the map at its best threshold.",
         paper="Choe et al. 2020, Evaluating weakly supervised object localization methods right",
         limitations="The threshold is chosen with the mask at hand: an upper bound.",
         property="localization",
@@ -79,7 +79,7 @@ class MaskAuc(TruthMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="mask_auc",
-        summary="Chance that a pixel of the mask outranks a pixel outside",
+        summary="Chance that a pixel of the mask outranks a pixel outside.",
         paper="Fawcett 2006; for saliency Judd et al. 2012",
         limitations="Saturates for small objects: many easy pixels outside.",
         property="localization",
@@ -116,7 +116,7 @@ class TopKIntersection(TruthMetric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="top_k_intersection",
-        summary="Share of the top 2 % of the pixels that lie in the mask",
+        summary="Share of the top 2 % of the pixels that lie in the mask.",
         paper="Theiner et al. 2022, Interpretable semantic photo geolocation",
         property="localization",
         direction="higher",

@@ -58,7 +58,7 @@ class CascadingRandomization(Metric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="cascading_randomization",
-        summary="signed Spearman with maps under weights randomized from the logits down",
+        summary="Signed Spearman with maps under weights randomized from the logits down.",
         paper="Adebayo et al. 2018, Sanity Checks for Saliency Maps; Binder et al. 2023",
         limitations=(
             "Tells methods that ignore the weights; it does not rank those that pass: randomizing "
@@ -154,7 +154,7 @@ METRICS.preset(
     "cascading_randomization_bottom_up",
     CascadingRandomization,
     card={
-        "summary": "signed Spearman with maps under weights randomized from the input up",
+        "summary": "Signed Spearman with maps under weights randomized from the input up.",
         "default": False,
         "gate": "",
     },
@@ -164,7 +164,7 @@ METRICS.preset(
     "independent_randomization",
     CascadingRandomization,
     card={
-        "summary": "signed Spearman with maps under one randomized layer at a time",
+        "summary": "Signed Spearman with maps under one randomized layer at a time.",
         "default": False,
         "gate": "",
     },
@@ -174,7 +174,7 @@ METRICS.preset(
     "smooth_randomization",
     CascadingRandomization,
     card={
-        "summary": "cascading randomization of maps averaged over noisy copies (sMPRT)",
+        "summary": "Cascading randomization of maps averaged over noisy copies (sMPRT).",
         "paper": "Hedström et al. 2024, A Fresh Look at Sanity Checks for Saliency Maps",
         "invariances": ("scale", "shift"),
         "default": False,

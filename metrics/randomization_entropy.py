@@ -35,7 +35,7 @@ class EntropyRise(Metric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="efficient_randomization",
-        summary="relative rise of the map's entropy under fully random weights (eMPRT)",
+        summary="Relative rise of the map's entropy under fully random weights (eMPRT).",
         paper="Hedström et al. 2024, A Fresh Look at Sanity Checks for Saliency Maps",
         limitations=(
             "Informational: it ranks guided backpropagation first, the opposite of cascading "

@@ -33,7 +33,7 @@ class ClassSensitivity(Metric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="class_sensitivity",
-        summary="signed Spearman of the maps of the class explained and of a random other class",
+        summary="Signed Spearman of the maps of the class explained and of a random other class.",
         paper="Sixt et al. 2020, When Explanations Lie; Hedström et al. 2023 (Random Logit)",
         limitations="Two classes may rightly share evidence; below the gate, lower says little.",
         property="randomization",
@@ -84,7 +84,7 @@ class LabelRandomization(Metric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="label_randomization",
-        summary="signed Spearman with the map of a twin trained on permuted labels",
+        summary="Signed Spearman with the map of a twin trained on permuted labels.",
         paper="Adebayo et al. 2018, Sanity Checks for Saliency Maps",
         limitations="Needs a twin, so small networks only; signed values spread widely around 0.",
         property="randomization",

@@ -30,7 +30,7 @@ class RegionMass(Metric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="distractor_mass",
-        summary="Share of the positive mass that lies on distractors",
+        summary="Share of the positive mass that lies on distractors.",
         paper="shares as in Arras et al. 2022, of regions that cannot matter as in Yang and Kim "
         "2019, Benchmarking attribution methods with relative feature importance",
         limitations="A coarse map spills onto neighbors that it does not mean.",
@@ -69,14 +69,14 @@ METRICS.preset(
     "others_mass",
     RegionMass,
     region="others",
-    card={"summary": "Share of the positive mass that lies on objects of other classes"},
+    card={"summary": "Share of the positive mass that lies on objects of other classes."},
 )
 METRICS.preset(
     "watermark_mass",
     RegionMass,
     region="watermark",
     card={
-        "summary": "Share of the positive mass that lies on the watermark",
+        "summary": "Share of the positive mass that lies on the watermark.",
         "limitations": "Says what the map points at; whether that is right depends on the network: "
         "more than half exposes a network that reads the watermark.",
         "direction": "none",

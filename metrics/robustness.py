@@ -43,7 +43,7 @@ class NoiseStability(Metric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="noise_stability",
-        summary="signed Spearman of the maps of an image and of copies with 1 to 10 % noise",
+        summary="Signed Spearman of the maps of an image and of copies with 1 to 10 % noise.",
         paper="Alvarez-Melis & Jaakkola 2018, On the Robustness of Interpretability Methods",
         limitations="A prior that ignores the image is perfectly stable.",
         property="robustness",
@@ -83,7 +83,7 @@ METRICS.preset(
     "rising_noise_stability",
     NoiseStability,
     card={
-        "summary": "signed Spearman of the maps of an image and of copies with 4 to 40 % noise",
+        "summary": "Signed Spearman of the maps of an image and of copies with 4 to 40 % noise.",
         "default": False,
     },
     strongest=0.4,
@@ -116,7 +116,7 @@ class Sensitivity(Metric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="max_sensitivity",
-        summary="largest relative change of the map under small uniform noise",
+        summary="Largest relative change of the map under small uniform noise.",
         paper="Yeh et al. 2019, On the (In)fidelity and Sensitivity of Explanations",
         limitations="The maximum grows with the number of draws; a constant map is the best.",
         property="robustness",
@@ -163,7 +163,7 @@ METRICS.preset(
     "avg_sensitivity",
     Sensitivity,
     card={
-        "summary": "mean relative change of the map under small uniform noise",
+        "summary": "Mean relative change of the map under small uniform noise.",
         "limitations": "A constant map is the best.",
         "default": False,
     },

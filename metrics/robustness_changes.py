@@ -51,7 +51,7 @@ class ChangeStability(Metric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="jpeg_stability",
-        summary="signed Spearman of the maps of an image and of its JPEG copies",
+        summary="Signed Spearman of the maps of an image and of its JPEG copies.",
         paper="Alvarez-Melis & Jaakkola 2018; changes after Hendrycks & Dietterich 2019",
         limitations="A prior that ignores the image is perfectly stable.",
         property="robustness",
@@ -79,20 +79,20 @@ class ChangeStability(Metric):
 METRICS.preset(
     "brightness_stability",
     ChangeStability,
-    card={"summary": "signed Spearman of the maps of an image and of brighter and darker copies"},
+    card={"summary": "Signed Spearman of the maps of an image and of brighter and darker copies."},
     kind="brightness",
 )
 METRICS.preset(
     "blur_stability",
     ChangeStability,
-    card={"summary": "signed Spearman of the maps of an image and of slightly blurred copies"},
+    card={"summary": "Signed Spearman of the maps of an image and of slightly blurred copies."},
     kind="blur",
 )
 METRICS.preset(
     "shift_stability",
     ChangeStability,
     card={
-        "summary": "signed Spearman of the maps of an image and of copies moved by one pixel",
+        "summary": "Signed Spearman of the maps of an image and of copies moved by one pixel.",
         "limitations": (
             "A prior is almost perfectly stable. Noise that a method adds does not move along, so "
             "averages over noisy copies lose; strides of the network show as left against up."

@@ -40,7 +40,7 @@ class LocalLipschitz(Metric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="local_lipschitz",
-        summary="largest change of the map for the size of the change of the image",
+        summary="Largest change of the map for the size of the change of the image.",
         paper="Alvarez-Melis & Jaakkola 2018, Towards Robust Interpretability",
         limitations="Depends on the resolution; grows with the draws; a constant map is the best.",
         property="robustness",
@@ -106,7 +106,7 @@ class RelativeStability(Metric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="relative_input_stability",
-        summary="largest relative change of the map for the relative change of the image",
+        summary="Largest relative change of the map for the relative change of the image.",
         paper="Agarwal et al. 2022, Rethinking Stability for Attribution-based Explanations",
         limitations="Ruled by elements near zero, of the map above all; depends on `floor`.",
         property="robustness",
@@ -181,13 +181,13 @@ class RelativeStability(Metric):
 METRICS.preset(
     "relative_output_stability",
     RelativeStability,
-    card={"summary": "largest relative change of the map for the change of the logits"},
+    card={"summary": "Largest relative change of the map for the change of the logits."},
     kind="output",
 )
 METRICS.preset(
     "relative_representation_stability",
     RelativeStability,
-    card={"summary": "largest relative change of the map for the relative change of the features"},
+    card={"summary": "Largest relative change of the map for the relative change of the features."},
     kind="representation",
 )
 
@@ -210,7 +210,7 @@ class InputInvariance(Metric):
 
     card: ClassVar[MetricCard] = MetricCard(
         name="input_invariance",
-        summary="signed Spearman of the maps before and after a shift that the network undoes",
+        summary="Signed Spearman of the maps before and after a shift that the network undoes.",
         paper="Kindermans et al. 2017, The (Un)reliability of Saliency Methods",
         limitations="Shifted pixels lie outside [0, 1]; a reference taken from the image passes.",
         property="robustness",

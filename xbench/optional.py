@@ -1,5 +1,6 @@
 """Libraries that not everybody has, and libraries that draw from global random state."""
 
+import hashlib
 import importlib
 import random
 from collections.abc import Iterator
@@ -57,6 +58,12 @@ def optional(name: str, hint: str = "") -> Optional:
         hint: what to do where it is missing, default `pip install <top-level name>`.
     """
     return Optional(name, hint or f"install it with `pip install {name.partition('.')[0]}`")
+
+
+def random_state() -> str:
+    """A hash of the global random state of python, numpy and torch, to see who draws from it."""
+    state = (random.getstate(), np.random.get_state(), torch.get_rng_state().tolist())  # noqa: NPY002
+    return hashlib.sha256(repr(state).encode()).hexdigest()
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """The guard: notices when a method or metric changed the model, and puts it back."""
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xbench.classifier import Classifier
 
@@ -33,25 +35,33 @@ class Guard:
         if self._count_hooks() != self._hooks:
             self._drop_hooks()
             found.append("left hooks on the model")
-        for parameter in self._module.parameters():
-            parameter.grad = None
-            parameter.requires_grad_(False)
+        parameters = list(self._module.parameters())
+        if any(p.requires_grad or p.grad is not None for p in parameters):
+            for parameter in parameters:
+                parameter.grad = None
+                parameter.requires_grad_(False)
+            found.append("left weights that want gradients")
         return " and ".join(found) or None
 
     def _checksum(self) -> tuple[float, ...]:
         return tuple(_sum(value) for value in self._module.state_dict().values())
 
     def _count_hooks(self) -> int:
-        return sum(
-            len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks)
-            for m in self._module.modules()
-        )
+        return sum(len(hooks) for module in self._module.modules() for hooks in _hooks(module))
 
     def _drop_hooks(self) -> None:
         for module in self._module.modules():
-            module._forward_hooks.clear()
-            module._forward_pre_hooks.clear()
-            module._backward_hooks.clear()
+            for hooks in _hooks(module):
+                hooks.clear()
+
+
+def _hooks(module: nn.Module) -> list[dict[int, Any]]:
+    return [
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    ]
 
 
 def _sum(value: Tensor) -> float:

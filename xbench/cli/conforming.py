@@ -1,0 +1,46 @@
+"""`xbench matrix`: which method runs on which network, and why not."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xbench.cli import options as o
+from xbench.cli.app import app, err, out, teach
+from xbench.errors import RunError
+
+
+@app.command()
+@teach
+def matrix(
+    methods: o.Methods = "all",
+    networks: Annotated[
+        str, typer.Option(help="all, or some of the networks, separated by commas.")
+    ] = "all",
+    file: Annotated[Path | None, typer.Option("--out", help="Also write the table here.")] = None,
+) -> None:
+    """Run every method on every network, and print where it works or why it is refused."""
+    from xbench.matrix import NETWORKS, matrix, matrix_markdown
+    from xbench.registry import METHODS
+
+    chosen = METHODS.entries()
+    if methods != "all":
+        chosen = list({one.entry.name: one.entry for one in METHODS.select(methods)}.values())
+    wanted = NETWORKS if networks == "all" else tuple(networks.split(","))
+    cells = []
+    for cell in matrix(chosen, wanted):
+        cells.append(cell)
+        err.print(f"{cell.network}: {cell.method} {cell.verdict.state}", markup=False)
+    text = matrix_markdown(cells)
+    typer.echo(text)
+    if file is not None:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise RunError(
+                f"{file} cannot be written ({error.strerror or error}); choose another --out."
+            ) from error
+        out.print(f"Written to {file}", markup=False, soft_wrap=True)
+    if any(cell.verdict.state == "broken" for cell in cells):
+        raise typer.Exit(1)

@@ -1,0 +1,311 @@
+"""What every saliency method must do, as checks that answer in sentences.
+
+The test suite, the table of methods by network and whoever writes a method of their own use the
+same checks; a conforming method has no findings.
+"""
+
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xbench import names
+from xbench.classifier import Classifier
+from xbench.contracts import Method, MethodCard, TruthMethod, check_maps
+from xbench.cost import Cost
+from xbench.errors import InvalidMapError, ParameterError, UnsupportedError, XbenchError
+from xbench.optional import random_state
+from xbench.registry import METHODS, Chosen, Entry
+from xbench.running.cases import bind
+from xbench.running.guard import Guard
+from xbench.streams import Streams
+
+FAMILIES = (
+    "attention",
+    "cam",
+    "control",
+    "gradient",
+    "path",
+    "perturbation",
+    "relevance",
+    "surrogate",
+)
+# Two ways of batching may differ by what float32 sums in another order give, as a share of the
+# largest magnitude: little on average over the pixels of most images, and nowhere much, since a
+# unit that is zero but for rounding may fall to either side of its activation.
+RELATIVE = 1e-4
+FLIPPED = 0.05
+COSTLY = 100  # calls an image from which the checks make do with fewer explanations
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the checks say of one method on one classifier.
+
+    Attributes:
+        refusal: why the method does not run on this classifier, None if it runs.
+        findings: what is wrong, one sentence each.
+    """
+
+    refusal: str | None
+    findings: list[str]
+
+    @property
+    def state(self) -> str:
+        """ok, refused or broken."""
+        if self.findings:
+            return "broken"
+        return "ok" if self.refusal is None else "refused"
+
+    @property
+    def reason(self) -> str:
+        """The refusal or the findings, empty where all is well."""
+        return " ".join(self.findings) or self.refusal or ""
+
+
+def check(
+    method: Chosen[Method], classifier: Classifier, images: Tensor, targets: Tensor | None = None
+) -> list[str]:
+    """Everything that is wrong with a method: its card, then its maps on these images.
+
+    Args:
+        method: which one, see `METHODS.create`.
+        classifier: a model that the method should run on; a refusal is no finding.
+        images: float32 (N, C, H, W) in [0, 1], at least two, of any size that the model takes.
+        targets: int64 (N,), default each image's most probable class.
+
+    Returns:
+        One sentence a finding; empty for a conforming method.
+
+    Raises:
+        ParameterError: fewer than two images, which have no neighbors.
+    """
+    return check_card(method) + examine(method, classifier, images, targets).findings
+
+
+def check_card(method: Chosen[Method]) -> list[str]:
+    """What is missing from a card, one sentence each."""
+    card, name = method.card, method.label
+    if not isinstance(card, MethodCard):
+        return [f"'{name}' has no method card; set `card: ClassVar[MethodCard] = MethodCard(...)`."]
+    found = []
+    if not (card.summary[:1].isupper() and card.summary.endswith(".") and len(card.summary) > 15):
+        found.append(f"The summary of '{name}' is no sentence; start with a capital, end in a dot.")
+    if card.family not in FAMILIES:
+        found.append(
+            f"'{name}' is of the family '{card.family}'; take one of {', '.join(FAMILIES)}."
+        )
+    if not card.paper and not card.control:
+        found.append(f"'{name}' names no paper; say where it comes from.")
+    if not card.limitations.endswith("."):
+        found.append(f"'{name}' names no limitations; say in sentences where it misleads.")
+    kind = type(method.value)
+    if not kind.__doc__ or kind.__doc__.startswith(f"{kind.__name__}("):  # a dataclass's own
+        found.append(f"The class of '{name}' has no docstring; give the formula and its source.")
+    return found
+
+
+def examine(
+    method: Chosen[Method],
+    classifier: Classifier,
+    images: Tensor,
+    targets: Tensor | None = None,
+    *,
+    guard: Guard | None = None,
+) -> Verdict:
+    """The verdict on a method's maps: refused with a sentence, in order, or what is wrong.
+
+    Methods of more than `COSTLY` calls an image are checked on two images.
+
+    Args:
+        method, classifier, images, targets: as in `check`.
+        guard: of the classifier, to be used again where many methods are examined.
+
+    Raises:
+        ParameterError: fewer than two images.
+    """
+    if len(images) < 2:
+        raise ParameterError("Conformance is checked on at least two images; hand over more.")
+    guard = guard or Guard(classifier)
+    refusal, findings = _attempt(method, classifier, images, targets)
+    harm = guard.harm()
+    if harm:
+        findings.append(f"'{method.label}' {harm}; put it back in a `finally` block.")
+    if refusal is not None and not (refusal.endswith(".") and len(refusal.split()) > 4):
+        findings.append(f"'{method.label}' refuses without a sentence that says why: '{refusal}'.")
+    return Verdict(refusal, findings)
+
+
+def _attempt(
+    method: Chosen[Method], classifier: Classifier, images: Tensor, targets: Tensor | None
+) -> tuple[str | None, list[str]]:
+    """The refusal and the findings; whatever a method raises is a finding."""
+    try:
+        refusal = method.value.supports(classifier)
+        if refusal is not None:
+            return refusal, []
+        return None, _Examination(method, classifier, images, targets).run()
+    except UnsupportedError as error:
+        return str(error), []
+    except InvalidMapError as error:
+        return None, [str(error)]
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        return None, [f"'{method.label}' raised {type(error).__name__}: {first}"]
+
+
+@dataclass(frozen=True)
+class _Examination:
+    """One method on one classifier; `run` raises what the method raises."""
+
+    method: Chosen[Method]
+    model: Classifier
+    images: Tensor
+    targets: Tensor | None
+
+    def run(self) -> list[str]:
+        """Every finding, one sentence each."""
+        cost = self.method.value.cost(self.model.facts(tuple(self.images.shape[1:])))
+        costly = cost.calls + cost.tails > COSTLY
+        images = self.images[:2] if costly else self.images
+        targets = self.model.logits(images).argmax(dim=1)
+        if self.targets is not None:
+            targets = self.targets[: len(images)].to(self.model.device)
+        whole, found = self._first(images, targets, cost)
+        alone = range(1 if costly else min(3, len(images)))
+        singles = [self._maps(self.model, images[i : i + 1], targets[i : i + 1]) for i in alone]
+        found += self._same(torch.cat(singles), whole, "the neighbors", "treat each image alone")
+        if costly:
+            images, targets, whole = images[:1], targets[:1], singles[0]
+        else:
+            rows = self._maps(_one_row(self.model), images, targets)
+            found += self._same(rows, whole, "the batch size", "pack rows through `model.rows`")
+        found += self._seeds(images, targets, whole)
+        found += self._classes(images, targets, whole)
+        return found
+
+    @property
+    def _name(self) -> str:
+        return f"'{self.method.label}'"
+
+    def _first(self, images: Tensor, targets: Tensor, cost: Cost) -> tuple[Tensor, list[str]]:
+        """The maps of the whole batch, and what shows on one call."""
+        found = []
+        kept, state, before = images.clone(), random_state(), self.model.counter.read()
+        whole = self._maps(self.model, images, targets)
+        spent = self.model.counter.read() - before
+        if spent != cost * len(images):
+            found.append(
+                f"{self._name} spends {_calls(spent * (1 / len(images)))} an image where its card "
+                f"says {_calls(cost)}; correct the formulas."
+            )
+        if random_state() != state:
+            found.append(f"{self._name} draws from the global random state; draw from `streams`.")
+        if not torch.equal(images, kept):
+            found.append(f"{self._name} writes into the images; work on a copy.")
+        if bool((whole.amax(dim=(1, 2)) <= whole.amin(dim=(1, 2))).all()):
+            found.append(f"{self._name} gives maps without contrast; refuse such a model instead.")
+        if not self.method.card.signed and bool((whole < 0).any()):
+            found.append(f"{self._name} has negative values where its card says signed=False.")
+        return whole, found
+
+    def _same(self, maps: Tensor, whole: Tensor, what: str, advice: str) -> list[str]:
+        """A finding if maps differ from those of the whole batch."""
+        off = _off(maps, whole[: len(maps)])
+        largest = float(off.max())
+        if off.mean(dim=(1, 2)).median() <= RELATIVE and largest <= FLIPPED:
+            return []
+        return [
+            f"{self._name} depends on {what} (by {largest:.1g} of the largest value); {advice}."
+        ]
+
+    def _seeds(self, images: Tensor, targets: Tensor, before: Tensor) -> list[str]:
+        """Whether draws depend on the seed, and on it alone."""
+        found = []
+        stochastic = self.method.card.stochastic
+        if stochastic and not torch.equal(self._maps(self.model, images, targets), before):
+            found.append(f"{self._name} gives two maps for one seed; draw from `streams` alone.")
+        same = torch.equal(self._maps(self.model, images, targets, seed=1), before)
+        if stochastic and same:
+            found.append(f"{self._name} ignores the seed where its card says stochastic=True.")
+        if not stochastic and not same:
+            found.append(f"{self._name} depends on the seed where its card says stochastic=False.")
+        return found
+
+    def _classes(self, images: Tensor, targets: Tensor, before: Tensor) -> list[str]:
+        """Whether the card is right on what the class changes."""
+        classes = self.model.classes(images)
+        if classes < 2 or isinstance(self.method.value, TruthMethod):
+            return []
+        other = self._maps(self.model, images, (targets + 1) % classes)
+        same = bool((_off(other, before) <= RELATIVE).all())
+        if same and not self.method.card.class_agnostic:
+            return [f"{self._name} gives every class the same map; its card says otherwise."]
+        if not same and self.method.card.class_agnostic:
+            return [
+                f"{self._name} gives classes different maps; its card says class_agnostic=True."
+            ]
+        return []
+
+    def _maps(self, model: Classifier, images: Tensor, targets: Tensor, seed: int = 0) -> Tensor:
+        ids = [str(self._position(image)) for image in images]
+        truth = torch.zeros(len(images), *images.shape[-2:], dtype=torch.bool, device=images.device)
+        truth[:, images.shape[2] // 4 : images.shape[2] // 2, : images.shape[3] // 2] = True
+        streams = Streams(seed, ids, self.method.identity)
+        maps = bind(self.method.value, model, images, targets, streams, truth)(images)
+        return check_maps(maps, images, f"The method {self._name}")
+
+    def _position(self, image: Tensor) -> int:
+        return next(i for i, one in enumerate(self.images) if torch.equal(one, image))
+
+
+def _one_row(model: Classifier) -> Classifier:
+    """The same network, one row a call."""
+    other = Classifier(
+        model.module,
+        name=model.name,
+        normalization=model.normalization,
+        geometry=model.geometry,
+        device=model.device,
+        batch_size=1,
+        layers=model.roles,
+        own=True,
+    )
+    other.network.get_buffer("mean").copy_(model.network.get_buffer("mean"))
+    return other
+
+
+def _off(found: Tensor, expected: Tensor) -> Tensor:
+    """The deviation of each pixel, as a share of its map's largest magnitude, (N, H, W)."""
+    scale = expected.abs().amax(dim=(1, 2), keepdim=True)
+    return (found - expected).abs() / scale.clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def _calls(cost: Cost) -> str:
+    return f"{cost.forwards:g} forwards, {cost.backwards:g} backwards, {cost.tails:g} tails"
+
+
+def reduced(entry: Entry[Method], most: int = 4) -> Chosen[Method]:
+    """The method of an entry with few draws and steps, so that it is quick.
+
+    Every whole number above `most` among its parameters becomes the first one from `most` upwards
+    that the method accepts. What has no default becomes the name of another method.
+    """
+    values: dict[str, Any] = {}
+    for field in fields(entry.factory):
+        default = entry.parameters[field.name]
+        if field.default is MISSING and field.name not in entry.preset:
+            values[field.name] = f"smoothgrad[n_samples={most}]"
+        elif type(default) is int and default > most:
+            tries = ({**values, field.name: value} for value in range(most, default + 1))
+            values = next(filter(None, (_accepted(entry, one) for one in tries)))
+    return METHODS.create(names.write(entry.name, values))
+
+
+def _accepted(entry: Entry[Method], values: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        entry.factory(**{**entry.preset, **values})
+    except XbenchError:
+        return None
+    return values
