@@ -232,9 +232,11 @@ def friedman(values: Array, methods: Sequence[str], *, alpha: float = 0.05) -> F
         statistic, p = float(found.statistic), float(found.pvalue)
     scale = math.sqrt(count * (count + 1) / (6 * images))
     critical = float(stats.studentized_range.isf(alpha, count, math.inf)) / math.sqrt(2) * scale
-    gaps = np.abs(means[:, None] - means[None, :]) / scale * math.sqrt(2)
-    pairs = np.clip(stats.studentized_range.sf(gaps, count, math.inf), 0.0, 1.0)
-    np.fill_diagonal(pairs, 1.0)
+    rows, columns = np.triu_indices(count, 1)
+    gaps = np.abs(means[rows] - means[columns]) / scale * math.sqrt(2)
+    pairs = np.ones((count, count))
+    pairs[rows, columns] = np.clip(stats.studentized_range.sf(gaps, count, math.inf), 0.0, 1.0)
+    pairs[columns, rows] = pairs[rows, columns]
     return Friedman(
         statistic=statistic,
         p=p,

@@ -1,5 +1,6 @@
 """Bootstrap intervals over images, bias-corrected and accelerated (Efron 1987)."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,10 +25,13 @@ class Interval(NamedTuple):
 NOTHING = Interval(float("nan"), float("nan"), float("nan"))
 
 
+@functools.lru_cache(maxsize=16)
 def resample_counts(units: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Array:
     """How often every unit is drawn in every bootstrap resample, float64 (resamples, units)."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
+    counts = rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
+    counts.flags.writeable = False  # the same draws serve all columns and metrics
+    return counts
 
 
 def bca_columns(
@@ -141,8 +145,9 @@ def _ratio_intervals(
         draws = resample_counts(units, resamples=resamples, seed=seed)
         found = np.sort((draws @ sums) / (draws @ counts), axis=0)
         left_out = (sums.sum(axis=0) - sums) / (counts.sum(axis=0) - counts)
-        pull = np.nanmean(np.where(counts != 0, left_out, np.nan), axis=0) - left_out
-        pull = np.where(counts != 0, pull, 0.0)
+        some = np.isfinite(left_out) & (counts != 0)
+        center = np.where(some, left_out, 0.0).sum(axis=0) / some.sum(axis=0)
+        pull = np.where(some, center - left_out, 0.0)
         acceleration = np.sum(pull**3, axis=0) / (6 * np.sum(pull**2, axis=0) ** 1.5)
     low, high = _bca_ends(found, value, np.nan_to_num(acceleration), level)
     few = (counts != 0).sum(axis=0) < 3
