@@ -12,7 +12,7 @@ from xbench.statistics.intervals import Interval
 from xbench.statistics.ranking import Ranking
 
 Array = NDArray[np.float64]
-LABEL = 30
+LABEL = 26
 
 
 def curve_chart(family: Family, styles: Mapping[str, Style], places: Mapping[str, int]) -> str:
@@ -231,7 +231,7 @@ def _free_label(method: str, x: float, y: float, taken: list[tuple[float, float,
 def heat_chart(names: Sequence[str], values: Array, *, title: str) -> str:
     """A symmetric matrix; numbers in the cells where there is room, blanks where undefined."""
     cell = 34 if len(names) <= 16 else 20
-    left, top = 200, 150
+    left, top = 200, 140
     side = cell * len(names)
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
@@ -243,7 +243,7 @@ def heat_chart(names: Sequence[str], values: Array, *, title: str) -> str:
         parts.append(
             f'<text class="name" x="{left - 6}" y="{y:g}" text-anchor="end">'
             f'{escape(clip(name, LABEL))}</text><text class="name" transform="translate({x:g} '
-            f'{top - 6}) rotate(-55)">{escape(clip(name, 26))}</text>'
+            f'{top - 6}) rotate(-55)">{escape(clip(name, LABEL))}</text>'
         )
         for j, other in enumerate(names):
             value = float(values[i, j])

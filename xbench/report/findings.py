@@ -19,6 +19,9 @@ from xbench.statistics.skill import Skill, skill_of
 SHOWN = 7
 """Explainers that charts show at first, beside the random control and the oracle."""
 
+_CONTROLS = {"oracle": DASHES[0], "random": DASHES[2]}
+"""Controls that charts show at first, and their dashes."""
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -46,12 +49,13 @@ class Findings:
     @cached_property
     def styles(self) -> dict[str, Style]:
         """Color, dash and first visibility of every method; controls are gray."""
-        styles, explainers, controls = {}, 0, 0
+        styles, explainers = {}, 0
         for row in self.board.rows:
             if row.control:
-                named = self.cards[row.method]["name"] in ("random", "oracle")
-                styles[row.method] = Style("control", DASHES[1:][controls % 3], named)
-                controls += 1
+                name = str(self.cards[row.method]["name"])
+                styles[row.method] = Style(
+                    "control", _CONTROLS.get(name, DASHES[1]), name in _CONTROLS
+                )
             else:
                 color, dash = explainers % COLORS, DASHES[explainers // COLORS % len(DASHES)]
                 styles[row.method] = Style(f"s{color}", dash, explainers < SHOWN)
