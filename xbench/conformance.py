@@ -4,19 +4,17 @@ The test suite, the table of methods by network and whoever writes a method of t
 same checks; a conforming method has no findings.
 """
 
-from dataclasses import MISSING, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from xbench import names
 from xbench.classifier import Classifier
 from xbench.contracts import Method, MethodCard, TruthMethod, check_maps
 from xbench.cost import Cost
-from xbench.errors import InvalidMapError, ParameterError, UnsupportedError, XbenchError
+from xbench.errors import InvalidMapError, ParameterError, UnsupportedError
 from xbench.optional import random_state
-from xbench.registry import METHODS, Chosen, Entry
+from xbench.registry import Chosen
 from xbench.running.cases import bind
 from xbench.running.guard import Guard
 from xbench.streams import Streams
@@ -113,14 +111,16 @@ def examine(
     targets: Tensor | None = None,
     *,
     guard: Guard | None = None,
+    costly: int = COSTLY,
 ) -> Verdict:
     """The verdict on a method's maps: refused with a sentence, in order, or what is wrong.
 
-    Methods of more than `COSTLY` calls an image are checked on two images.
+    Methods of more calls an image than `costly` are checked on two images.
 
     Args:
         method, classifier, images, targets: as in `check`.
         guard: of the classifier, to be used again where many methods are examined.
+        costly: calls an image from which fewer images must do.
 
     Raises:
         ParameterError: fewer than two images.
@@ -128,7 +128,7 @@ def examine(
     if len(images) < 2:
         raise ParameterError("Conformance is checked on at least two images; hand over more.")
     guard = guard or Guard(classifier)
-    refusal, findings = _attempt(method, classifier, images, targets)
+    refusal, findings = _attempt(_Examination(method, classifier, images, targets, costly))
     harm = guard.harm()
     if harm:
         findings.append(f"'{method.label}' {harm}; put it back in a `finally` block.")
@@ -137,15 +137,14 @@ def examine(
     return Verdict(refusal, findings)
 
 
-def _attempt(
-    method: Chosen[Method], classifier: Classifier, images: Tensor, targets: Tensor | None
-) -> tuple[str | None, list[str]]:
+def _attempt(examination: "_Examination") -> tuple[str | None, list[str]]:
     """The refusal and the findings; whatever a method raises is a finding."""
+    method = examination.method
     try:
-        refusal = method.value.supports(classifier)
+        refusal = method.value.supports(examination.model)
         if refusal is not None:
             return refusal, []
-        return None, _Examination(method, classifier, images, targets).run()
+        return None, examination.run()
     except UnsupportedError as error:
         return str(error), []
     except InvalidMapError as error:
@@ -163,11 +162,12 @@ class _Examination:
     model: Classifier
     images: Tensor
     targets: Tensor | None
+    costly: int
 
     def run(self) -> list[str]:
         """Every finding, one sentence each."""
         cost = self.method.value.cost(self.model.facts(tuple(self.images.shape[1:])))
-        costly = cost.calls + cost.tails > COSTLY
+        costly = cost.calls + cost.tails > self.costly
         images = self.images[:2] if costly else self.images
         targets = self.model.logits(images).argmax(dim=1)
         if self.targets is not None:
@@ -284,28 +284,3 @@ def _off(found: Tensor, expected: Tensor) -> Tensor:
 
 def _calls(cost: Cost) -> str:
     return f"{cost.forwards:g} forwards, {cost.backwards:g} backwards, {cost.tails:g} tails"
-
-
-def reduced(entry: Entry[Method], most: int = 4) -> Chosen[Method]:
-    """The method of an entry with few draws and steps, so that it is quick.
-
-    Every whole number above `most` among its parameters becomes the first one from `most` upwards
-    that the method accepts. What has no default becomes the name of another method.
-    """
-    values: dict[str, Any] = {}
-    for field in fields(entry.factory):
-        default = entry.parameters[field.name]
-        if field.default is MISSING and field.name not in entry.preset:
-            values[field.name] = f"smoothgrad[n_samples={most}]"
-        elif type(default) is int and default > most:
-            tries = ({**values, field.name: value} for value in range(most, default + 1))
-            values = next(filter(None, (_accepted(entry, one) for one in tries)))
-    return METHODS.create(names.write(entry.name, values))
-
-
-def _accepted(entry: Entry[Method], values: dict[str, Any]) -> dict[str, Any] | None:
-    try:
-        entry.factory(**{**entry.preset, **values})
-    except XbenchError:
-        return None
-    return values

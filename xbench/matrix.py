@@ -2,23 +2,27 @@
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xbench import names
 from xbench.classifier import Classifier, Normalization
-from xbench.conformance import COSTLY, Verdict, examine, reduced
+from xbench.conformance import Verdict, examine
 from xbench.contracts import Method
-from xbench.errors import ParameterError
+from xbench.errors import ParameterError, XbenchError
 from xbench.models.loading import load_classifier
 from xbench.optional import optional
-from xbench.registry import Chosen, Entry
+from xbench.registry import METHODS, Chosen, Entry
 from xbench.running.guard import Guard
 
 _models = optional("torchvision.models")
 _CLASSES = 10
+_COSTLY = 10  # calls an image from which two pictures must do
+_MOST = 100  # calls an image from which a method runs with as few draws and steps as it accepts
 _NORMALIZATION = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CONVOLUTIONAL = (
     "resnet18",
@@ -72,7 +76,8 @@ def matrix(
         guard = Guard(classifier)
         for entry in methods:
             method = _quick(entry, classifier, images)
-            yield Cell(entry.name, network, examine(method, classifier, images, guard=guard))
+            verdict = examine(method, classifier, images, guard=guard, costly=_COSTLY)
+            yield Cell(entry.name, network, verdict)
 
 
 def build_network(name: str, *, gray: bool = False, batch_size: int = 7) -> Classifier:
@@ -120,7 +125,32 @@ def _quick(entry: Entry[Method], classifier: Classifier, images: Tensor) -> Chos
     """Few steps and draws; as few as possible where even these cost much on this network."""
     method = reduced(entry)
     cost = method.value.cost(classifier.facts(tuple(images.shape[1:])))
-    return reduced(entry, most=1) if cost.calls > COSTLY else method
+    return reduced(entry, most=1) if cost.calls > _MOST else method
+
+
+def reduced(entry: Entry[Method], most: int = 4) -> Chosen[Method]:
+    """The method of an entry with few draws and steps, so that it is quick.
+
+    Every whole number above `most` among its parameters becomes the first one from `most` upwards
+    that the method accepts. What has no default becomes the name of another method.
+    """
+    values: dict[str, Any] = {}
+    for field in fields(entry.factory):
+        default = entry.parameters[field.name]
+        if field.default is MISSING and field.name not in entry.preset:
+            values[field.name] = f"smoothgrad[n_samples={most}]"
+        elif type(default) is int and default > most:
+            tries = ({**values, field.name: value} for value in range(most, default + 1))
+            values = next(filter(None, (_accepted(entry, one) for one in tries)))
+    return METHODS.create(names.write(entry.name, values))
+
+
+def _accepted(entry: Entry[Method], values: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        entry.factory(**{**entry.preset, **values})
+    except XbenchError:
+        return None
+    return values
 
 
 @torch.no_grad()

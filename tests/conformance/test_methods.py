@@ -11,10 +11,10 @@ import torch
 from conformance import networks
 
 from xbench.classifier import Classifier
-from xbench.conformance import check, check_card, examine, reduced
+from xbench.conformance import check, check_card, examine
 from xbench.contracts import Method, MethodCard, TruthMethod
 from xbench.errors import ParameterError, UnsupportedError
-from xbench.matrix import NETWORKS, Cell, matrix, matrix_markdown, pictures
+from xbench.matrix import NETWORKS, Cell, matrix, matrix_markdown, pictures, reduced
 from xbench.registry import METHODS, Chosen, Entry
 from xbench.streams import Streams
 
