@@ -1,6 +1,7 @@
 # make run    everything `xbench run --methods all` does on the embedded suite, with a report
 # make test   the fast tests        make test-slow   the others
 # make check  format, lint, types
+# make audit  grade every metric on planted truth     make reproduce  what must hold, and what was found
 # Each makes .venv first where it is missing or older than what it was made from.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ STAMP := $(VENV)/.made-from-pyproject-and-constraints
 CODE := xbench methods metrics datasets leaderboards tests benchmarks examples
 TYPED := xbench methods metrics datasets leaderboards
 
-.PHONY: run test test-slow test-all check format lock docs clean
+.PHONY: run test test-slow test-all check format lock docs matrix clean audit reproduce
 
 run: $(STAMP)
 	$(VENV)/bin/xbench run --methods all --limit 8 --max-calls 250
@@ -33,6 +34,15 @@ format: $(STAMP)
 
 docs: $(STAMP)
 	$(VENV)/bin/xbench docs docs
+
+audit: $(STAMP)
+	$(VENV)/bin/xbench audit --verdicts xbench/audit/verdicts.json --page docs/audit.md
+
+reproduce: $(STAMP)
+	$(VENV)/bin/xbench reproduce --page docs/reproduce.md
+
+matrix: $(STAMP)
+	OMP_NUM_THREADS=1 $(VENV)/bin/xbench matrix --out docs/matrix.md
 
 lock: $(STAMP)
 	sed -n '/^#/p' constraints.txt > constraints.new

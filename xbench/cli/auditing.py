@@ -40,3 +40,33 @@ def audit(
         out.print(f"Written to {verdicts}", markup=False, soft_wrap=True)
     elif page is not None:
         raise ParameterError("--page needs --verdicts, so that both say the same.")
+
+
+@app.command()
+@teach
+def reproduce(
+    images: Annotated[int, typer.Option(help="Planted scenes.")] = 32,
+    few: Annotated[int, typer.Option(help="Images for rows that explain again.")] = 8,
+    photos: Annotated[int, typer.Option(help="Photographs, 0 for none.")] = 16,
+    page: Annotated[Path | None, typer.Option(help="Write the table into this page.")] = None,
+) -> None:
+    """Check what must reproduce, and print it: expected, found, verdict.
+
+    Exits with 1 where a hard row does not hold.
+    """
+    if min(images, few) < 4 or photos < 0:
+        raise ParameterError("--images and --few take at least 4, --photos at least 0.")
+    from xbench.audit.findings import findings_markdown, findings_summary
+    from xbench.audit.reproduction import reproduce as run
+    from xbench.audit.reproduction import write_page
+
+    found = run(
+        images=images, few=few, photos=photos, tell=lambda text: out.print(text, markup=False)
+    )
+    typer.echo(findings_markdown(found))
+    out.print(findings_summary(found), markup=False, soft_wrap=True)
+    if page is not None:
+        write_page(found, page)
+        out.print(f"Written to {page}", markup=False, soft_wrap=True)
+    if any(one.holds is False and one.kind == "hard" for one in found):
+        raise typer.Exit(1)
