@@ -1,0 +1,180 @@
+"""Advice on simulated runs with known winners."""
+
+import json
+
+import numpy as np
+import pytest
+import simulated
+from simulated import Planted
+
+from xbench.registry import LEADERBOARDS
+from xbench.statistics.advice import Recommendation
+from xbench.statistics.leaderboard import build_leaderboard
+from xbench.statistics.recommendation import advise, recommend
+
+
+def advice(methods: dict[str, Planted], use: str = "general", **options: object) -> Recommendation:
+    records, manifest = simulated.simulate(methods, **options)  # type: ignore[arg-type]
+    return recommend(records, manifest, LEADERBOARDS.create(use).value)
+
+
+def planted(number: int) -> dict[str, Planted]:
+    """One of twenty grids: a winner half a deviation ahead, ties, a cheat, a partial one."""
+    rng = np.random.default_rng(1000 + number)
+    base = float(rng.uniform(0.8, 1.5))
+    failures = [
+        {"cascade": 0.9}, {"cascade": 0.55}, {"other_class": 0.95}, {"invalid": ("sparseness",)},
+    ]  # fmt: skip
+    holes = [
+        {"missing": ("deletion",)},
+        {"broken": ("insertion",)},
+        {"undefined": {"deletion": 50}},
+    ]
+    methods = {
+        "winner": Planted(base + 0.5, calls=float(rng.choice([2, 50, 500]))),
+        "tie a": Planted(base),
+        "tie b": Planted(base),
+        "tie c": Planted(base),
+        "last": Planted(base - 0.5),
+        "cheat": Planted(base + 1.5, **failures[number % 4]),  # type: ignore[arg-type]
+        "partial": Planted(base + 1.5, **holes[number % 3]),  # type: ignore[arg-type]
+    }
+    names = list(methods)
+    rng.shuffle(names)
+    return {name: methods[name] for name in names}
+
+
+@pytest.mark.slow
+def test_twenty_planted_grids_are_judged_right() -> None:
+    found = ties_split = 0
+    names = ("tie a", "tie b", "tie c")
+    for number in range(20):
+        records, manifest = simulated.simulate(planted(number), seed=number)
+        board = build_leaderboard(records, manifest, LEADERBOARDS.create("general").value)
+        told = advise(board)
+        out = {refusal.method for refusal in told.refused}
+        assert "cheat" in out
+        assert "partial" in told.left_out
+        assert told.pick not in ("cheat", "partial", "random", "oracle", "random_smooth")
+        assert not {"cheat", "partial"} & set(told.tied)
+        assert "cheat" in told.text
+        found += told.pick == "winner" and told.tied == ()
+        ties_split += not all(board.ranking.tied(a, b) for a in names for b in names)
+    assert found >= 19  # 95 %
+    assert ties_split <= 1
+
+
+@pytest.mark.slow
+def test_single_metric_differences_of_half_a_deviation_are_found() -> None:
+    found = []
+    for seed in range(20):
+        methods = {"winner": Planted(1.5), **{f"m{i}": Planted(1.0) for i in range(4)}}
+        told = advice(methods, "faithfulness", seed=seed, metrics=("insertion", "deletion"))
+        found.append(told.pick == "winner" and told.tied == ())
+    assert np.mean(found) >= 0.95
+
+
+def test_ties_are_named_with_what_would_separate_them() -> None:
+    told = advice({"a": Planted(1.0), "b": Planted(1.02), "c": Planted(0.2)}, images=60)
+    assert {told.pick, *told.tied} == {"a", "b"}
+    assert any("separate" in sentence for sentence in told.settle)
+    assert "no difference to" in told.text
+
+
+def test_a_cheap_alternative_is_named_when_the_best_is_dear() -> None:
+    told = advice({"dear": Planted(2.0, calls=400), "cheap": Planted(1.0, calls=4)})
+    assert (told.pick, told.cheap) == ("dear", "cheap")
+    assert "at most 20 model calls, take cheap (4 instead of 400)" in told.text
+    by_name = {point.method: point for point in told.pareto}
+    assert by_name["dear"].calls_front
+    assert by_name["cheap"].calls_front
+
+
+def test_the_interactive_use_caps_the_cost() -> None:
+    told = advice({"dear": Planted(2.0, calls=400), "cheap": Planted(1.0, calls=4)}, "interactive")
+    assert told.pick == "cheap"
+    assert "400 model calls" in told.left_out["dear"]
+
+
+def test_the_audit_wants_gates_tested_and_no_draws() -> None:
+    methods = {"drawn": Planted(2.0, stochastic=True), "fixed": Planted(1.0)}
+    told = advice(methods, "audit")
+    assert told.pick == "fixed"
+    assert "random draws" in told.left_out["drawn"]
+    untested = advice(methods, "audit", metrics=simulated.RANKED)
+    assert untested.pick is None
+    assert "no method can be advised" in untested.text
+    assert {refusal.verdict for refusal in untested.refused} == {"not tested"}
+
+
+def test_never_names_the_gate_and_the_figure() -> None:
+    told = advice({"sound": Planted(1.0), "blind": Planted(2.0, cascade=0.93)})
+    assert told.pick == "sound"
+    assert "Never use blind" in told.text
+    assert "0.93 ≥ 0.6" in told.text
+    front = {point.method for point in told.pareto if point.calls_front}
+    assert "blind" not in front
+
+
+def test_few_images_are_called_preliminary() -> None:
+    methods = {"a": Planted(1.5), "b": Planted(1.0)}
+    few, many = advice(methods, images=20), advice(methods, images=40)
+    assert few.preliminary
+    assert "preliminary with 20 images" in few.text
+    assert not many.preliminary
+    assert "preliminary" not in many.text
+
+
+def test_advice_that_hangs_on_the_fill_says_so() -> None:
+    by_fill = {"deletion": 4.0, "insertion": 0.4, "deletion_blur": 0.4}
+    lover = Planted(1.0, by_metric=by_fill, baseline="mean")
+    methods = {"mean lover": lover, "other": Planted(1.6)}
+    told = advice(methods, "faithfulness", images=100)
+    assert told.fragility is not None
+    leaders = {variant.what: variant.leader for variant in told.fragility.variants}
+    assert leaders["metrics that fill with mean only"] == "mean lover"
+    assert leaders["metrics that fill with blur only"] == "other"
+    assert told.pick == "other"
+    assert told.fragility.flips
+    assert "fill with mean" in told.text
+
+
+def test_a_shared_fill_is_a_caution() -> None:
+    told = advice({"a": Planted(2.0, baseline="mean"), "b": Planted(1.0)})
+    assert "deletion (mean)" in told.cautions[0]
+
+
+def test_firm_advice_holds_and_tossed_coins_do_not() -> None:
+    firm = advice({"a": Planted(2.0), "b": Planted(0.5)}).fragility
+    assert firm is not None
+    assert firm.halves == firm.weightings == 1.0
+    split = {"insertion": 0.4, "deletion": 0.4, "deletion_blur": 0.4, "noise_stability": 3.0}
+    coins = {"a": Planted(1.2), "b": Planted(1.2, by_metric=split)}
+    loose = advice(coins, images=100).fragility
+    assert loose is not None
+    assert loose.weightings < 0.9
+
+
+def test_nothing_to_advise_is_said() -> None:
+    told = advice({"noise": Planted(0.0), "more noise": Planted(-0.5)})
+    assert told.pick is None
+    assert told.text.startswith("For general use, no method can be advised")
+    assert told.fragility is None
+
+
+def test_controls_are_never_advised() -> None:
+    told = advice({"weak": Planted(0.9)})
+    names = {point.method for point in told.pareto}
+    assert told.pick == "weak"
+    assert names == {"weak"}
+
+
+@pytest.mark.parametrize("use", ["general", "debugging", "localization", "audit", "interactive"])
+def test_advice_is_plain_data_and_two_to_four_sentences(use: str) -> None:
+    told = advice({"a": Planted(1.5, calls=50), "b": Planted(1.0), "c": Planted(2, cascade=1)}, use)
+    assert 2 <= len(told.sentences) <= 4
+    assert json.loads(json.dumps(told.data(), allow_nan=False))["pick"] == told.pick
+    again = advice(
+        {"a": Planted(1.5, calls=50), "b": Planted(1.0), "c": Planted(2, cascade=1)}, use
+    )
+    assert again.text == told.text
