@@ -20,8 +20,8 @@ from xbench.report import write_all
 from xbench.report.charts import heat_chart
 from xbench.report.curves import curve_families, mean_band
 from xbench.report.findings import Findings, gather
-from xbench.report.gallery import SIDE, chosen_images, colored, image_ease, sprite
-from xbench.report.html import alike, json_script, render
+from xbench.report.gallery import EACH, SIDE, chosen_images, colored, image_ease, sprite
+from xbench.report.html import GALLERY_METHODS, alike, json_script, render
 from xbench.report.latex import latex, plain
 from xbench.report.slices import slices
 from xbench.report.structured import structured
@@ -192,6 +192,14 @@ def test_sprites_hold_their_tiles_in_order() -> None:
     centers = [strip[SIDE // 2, place * SIDE + SIDE // 2] for place in range(4)]
     assert centers == pytest.approx([0, 120, 250, 250], abs=8)
     assert strip[4, 3 * SIDE + SIDE // 2] == pytest.approx(128, abs=8)  # letterboxed
+
+
+def test_the_largest_gallery_leaves_the_page_under_five_megabytes() -> None:
+    rng = np.random.default_rng(0)
+    noise = [rng.normal(size=(64, 64)).astype(np.float32) for _ in range(GALLERY_METHODS + 1)]
+    strip = sprite([colored(values, signed=True) for values in noise])
+    images = 4 * EACH + EACH // 2
+    assert images * len(strip) < 3_500_000  # noise is what compresses worst
 
 
 def test_signed_maps_are_white_at_zero() -> None:
