@@ -44,12 +44,10 @@ def check_at_least(value: float, least: float, what: str) -> None:
 def baseline_images(model: Classifier, images: Tensor, how: str, streams: Streams) -> Tensor:
     """What takes the place of removed pixels, (N, C, H, W).
 
-    "mean" is the mean color that the model was trained with, or, for a model that normalizes
-    nothing, the image's own.
+    "mean" is the mean color that the model was trained with: black for a model that normalizes
+    nothing, as it is for removal metrics and path methods.
     """
-    mean = torch.tensor(model.normalization.mean)
-    known = mean if bool((mean != 0).any()) else None
-    return fill(images, how, mean=known, streams=streams)
+    return fill(images, how, mean=torch.tensor(model.normalization.mean), streams=streams)
 
 
 def score_of(logits: Tensor, targets: Tensor, output: str) -> Tensor:

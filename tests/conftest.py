@@ -14,7 +14,6 @@ import nets
 from xbench.classifier import Classifier, Normalization
 from xbench.streams import Streams
 
-
 settings.register_profile(  # a loaded machine is no failure
     "xbench", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

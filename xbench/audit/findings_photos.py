@@ -67,6 +67,7 @@ def photo_findings(images: int, few: int, tell: Callable[[str], None]) -> list[F
     return [
         *_completeness(model, some, tell),
         *_removal(found, len(source)),
+        *_insertion(found, len(source)),
         *_cells(found, len(source)),
         *_randomization(found, len(some)),
         *_mosaics(found, len(some)),
@@ -136,9 +137,6 @@ def _removal(found: Found, n: int) -> list[Finding]:
     own = [IG, "input_x_gradient"]
     gaps = {m: found.gap("random", m, mean) for m in own}
     dark = {m: found.gap("random", m, black) for m in own}
-    insertion = found.gap("gradcam", "random_smooth", "insertion[steps=14]")
-    controls = [found.mean(m, "road") for m in ("random", "random_smooth")]
-    explainers = [found.mean(m, "road") for m in (*own, "gradcam")]
     order = [found.mean(m, mean) for m in (*own, "gradient_abs")]
     return [
         Finding(
@@ -169,6 +167,15 @@ def _removal(found: Found, n: int) -> list[Finding]:
             all(dark[m][0] < gaps[m][0] for m in own),
             n,
         ),
+    ]
+
+
+def _insertion(found: Found, n: int) -> list[Finding]:
+    own = [IG, "input_x_gradient"]
+    insertion = found.gap("gradcam", "random_smooth", "insertion[steps=14]")
+    controls = [found.mean(m, "road") for m in ("random", "random_smooth")]
+    explainers = [found.mean(m, "road") for m in (*own, "gradcam")]
+    return [
         Finding(
             "M5",
             "hard",
