@@ -13,7 +13,7 @@ TYPED := xbench methods metrics datasets leaderboards
 .PHONY: run test test-slow test-all check format lock docs matrix clean audit reproduce
 
 run: $(STAMP)
-	$(VENV)/bin/xbench run --methods all --limit 8 --max-calls 250
+	$(VENV)/bin/xbench run --methods all --limit 6 --max-calls 250
 
 test: $(STAMP)
 	$(VENV)/bin/pytest -n 2 -m "not slow and not chaos"
