@@ -16,10 +16,10 @@ run: $(STAMP)
 	$(VENV)/bin/xbench run --methods all --limit 6 --max-calls 250
 
 test: $(STAMP)
-	$(VENV)/bin/pytest -n 2 -m "not slow and not chaos"
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 -m "not slow and not chaos"
 
 test-slow: $(STAMP)
-	$(VENV)/bin/pytest -n 2 -m "slow"
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 -m "slow"
 
 test-all: test test-slow
 
