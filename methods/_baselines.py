@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from xbench.classifier import Classifier
+from xbench.operations.imputers import mean_color
 from xbench.operations.pixels import blur_sigma, fill, gaussian_blur
 from xbench.streams import Streams
 
@@ -14,11 +15,6 @@ Baseline = Literal["mean", "black", "white", "gray", "blur", "random", "gaussian
 RandomBaseline = Literal["random", "gaussian", "color", "blur", "shuffle"]
 
 FIXED = ("mean", "black", "white", "gray", "blur")
-
-
-def normalization_mean(model: Classifier) -> Tensor:
-    """The color that the model sees as zero, (C,)."""
-    return torch.tensor(model.normalization.mean)
 
 
 def baselines(
@@ -36,7 +32,7 @@ def baselines(
         draw: which of several baselines.
     """
     if how in FIXED:
-        return fill(images, how, mean=normalization_mean(model), streams=streams)
+        return fill(images, how, mean=mean_color(model), streams=streams)
     kind = "uniform" if how == "random" else how
     return fill(images, kind, streams=streams.scoped(f"{streams.scope}/baseline{draw}"))
 

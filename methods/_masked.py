@@ -8,6 +8,7 @@ from torch import Tensor
 
 from xbench.classifier import Classifier
 from xbench.errors import ParameterError
+from xbench.operations.imputers import mean_color
 from xbench.operations.pixels import fill
 from xbench.streams import Streams
 
@@ -47,7 +48,7 @@ def baseline_images(model: Classifier, images: Tensor, how: str, streams: Stream
     "mean" is the mean color that the model was trained with: black for a model that normalizes
     nothing, as it is for removal metrics and path methods.
     """
-    return fill(images, how, mean=torch.tensor(model.normalization.mean), streams=streams)
+    return fill(images, how, mean=mean_color(model), streams=streams)
 
 
 def score_of(logits: Tensor, targets: Tensor, output: str) -> Tensor:

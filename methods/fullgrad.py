@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from xbench.classifier import Classifier
 from xbench.classifier.preparation import ACTIVATIONS, prepared
 from xbench.contracts import Method, MethodCard
+from xbench.operations.imputers import mean_color
 from xbench.operations.pixels import upsample
 from xbench.registry import METHODS
 from xbench.streams import Streams
 
-from ._baselines import normalization_mean
 from ._rules import uncovered
 
 
@@ -74,7 +74,7 @@ class FullGrad(Method):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Maps (N, H, W), the sums of all terms (N,) and the scores (N,)."""
         copy, size = prepared(model, images), (images.shape[2], images.shape[3])
-        color = normalization_mean(model).to(images).view(1, -1, 1, 1)
+        color = mean_color(model).to(images).view(1, -1, 1, 1)
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         with _bias_terms(copy.module) as terms:
 
