@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CATALOGUES = ("methods", "metrics", "datasets", "leaderboards")
 LAYERS = (  # from the ground up; a module imports its own layer and those below
-    {"errors", "names", "streams", "cost", "optional"},
+    {"errors", "names", "streams", "cost", "optional", "allocator"},
     {"contracts"},
     {"registry", "classifier", "operations"},
     {"models", "records", "statistics", "docs", "settings", "selection", "reading"},

@@ -1,6 +1,5 @@
 """The classifier: logits, gradients, layers and tails of one network, batched and counted."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -10,10 +9,12 @@ from torch import Tensor, nn
 
 from xbench.classifier.batching import BatchSizes, is_out_of_memory
 from xbench.classifier.layers import Layer, Trace, last_spatial, to_nchw, trace
+from xbench.classifier.memory_format import settle_memory_format
 from xbench.classifier.network import (
     Counter,
     Network,
     Normalization,
+    fingerprint,
     private_copy,
     target_logit,
 )
@@ -94,12 +95,7 @@ class Classifier:
 
     def fingerprint(self) -> str:
         """The weights hash, computed anew; differs from `weights_hash` if someone changed them."""
-        digest = hashlib.sha256(repr(self.normalization).encode())
-        for key, value in sorted(self.module.state_dict().items()):
-            if isinstance(value, Tensor):
-                digest.update(key.encode())
-                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(self.module, self.normalization)
 
     def sibling(self, module: nn.Module, name: str = "") -> "Classifier":
         """A classifier over another module with this one's settings and counter (own=True)."""
@@ -117,6 +113,7 @@ class Classifier:
         other.counter = self.counter
         other.network.counter = self.counter
         other._sizes = self._sizes
+        other.network.memory_format = self.network.memory_format
         other.network.get_buffer("mean").copy_(self.network.get_buffer("mean"))  # see shifted.py
         return other
 
@@ -149,6 +146,7 @@ class Classifier:
 
     def classes(self, sample: Tensor) -> int:
         """Number of classes K; `sample` is any image of the right shape."""
+        settle_memory_format(self.network, sample)
         if self._classes is None:
             with self.counter.paused(), torch.no_grad():
                 self._classes = int(self.network(sample[:1]).shape[1])
@@ -242,6 +240,7 @@ class Classifier:
 
     def trace(self, images: Tensor) -> Trace:
         """Every layer as it ran on one image of this shape, in order of execution."""
+        settle_memory_format(self.network, images)
         shape = tuple(images.shape[1:])
         if shape not in self._traces:
             with self.counter.paused(), torch.no_grad():
@@ -306,7 +305,8 @@ class Classifier:
                 logits = self.network(images[index]).float()
             return to_nchw(kept[-1], layer).float(), logits
 
-        maps, logits = _joined(self.in_batches("forward", images.shape[0], images, work))
+        parts = zip(*self.in_batches("forward", images.shape[0], images, work), strict=True)
+        maps, logits = map(torch.cat, parts)
         return maps, logits
 
     def activation_gradients(
@@ -332,7 +332,8 @@ class Classifier:
                 (gradient,) = torch.autograd.grad(scores.sum(), kept[-1])
             return to_nchw(kept[-1].detach(), layer), to_nchw(gradient, layer), scores.detach()
 
-        maps, grads, scores = _joined(self.in_batches("backward", len(images), images, work))
+        parts = zip(*self.in_batches("backward", len(images), images, work), strict=True)
+        maps, grads, scores = map(torch.cat, parts)
         return maps, grads, scores
 
     def tail_rows(
@@ -391,9 +392,6 @@ class Classifier:
 
     def size(self, mode: str, like: Tensor) -> int:
         """Rows a call for "forward" or "backward" on images of this shape."""
+        settle_memory_format(self.network, like)
         with self.counter.paused():
             return self._sizes.get(mode, like, self.network)
-
-
-def _joined(parts: Iterator[tuple[Tensor, ...]]) -> list[Tensor]:
-    return [torch.cat(found) for found in zip(*parts, strict=True)]

@@ -1,6 +1,7 @@
 """The network with its normalization inside, counting every image that passes through it."""
 
 import copy
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ class Network(nn.Module):
 
     def __init__(self, module: nn.Module, normalization: Normalization, counter: Counter) -> None:
         super().__init__()
+        self.memory_format: torch.memory_format | None = None  # None: not yet chosen
         self.module = module
         self.counter = counter
         shape = (1, -1, 1, 1)
@@ -60,7 +62,8 @@ class Network(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """What the user's module expects: (images - mean) / std."""
-        return (images - self.get_buffer("mean")) / self.get_buffer("std")
+        normalized = (images - self.get_buffer("mean")) / self.get_buffer("std")
+        return normalized.contiguous(memory_format=self.memory_format or torch.contiguous_format)
 
     def __call__(self, images: Tensor) -> Tensor:
         """See `forward`."""
@@ -104,3 +107,13 @@ def private_copy(module: nn.Module) -> nn.Module:
             f"The model cannot be copied ({type(error).__name__}: {error}); detach tensors that "
             "are kept as attributes, or pass a function that builds it."
         ) from error
+
+
+def fingerprint(module: nn.Module, normalization: Normalization) -> str:
+    """SHA-256 over parameters, buffers and normalization, 16 hexadecimal digits."""
+    digest = hashlib.sha256(repr(normalization).encode())
+    for key, value in sorted(module.state_dict().items()):
+        if isinstance(value, Tensor):
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

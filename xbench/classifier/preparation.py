@@ -114,9 +114,12 @@ def prepared(model: Classifier, images: Tensor | None = None) -> Classifier:
     Raises:
         UnsupportedError: the copy would not be right; the sentence says why.
     """
+    if images is not None:
+        model.size("backward", images)  # measured here, where no hook of a method listens
     found = _CACHE.get(model)
     if found is None:
         found = _CACHE[model] = _prepare(model)
+    found.classifier.network.memory_format = model.network.memory_format
     if images is not None and tuple(images.shape[1:]) not in found.proven:
         _prove(model, found, images[:1])
         found.proven.add(tuple(images.shape[1:]))

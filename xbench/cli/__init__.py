@@ -10,9 +10,11 @@ import xbench.cli.proving
 import xbench.cli.reporting
 import xbench.cli.running
 import xbench.cli.training  # noqa: F401 - each import registers its commands
+from xbench.allocator import keep_freed_memory
 from xbench.cli.app import app
 
 
 def main() -> None:
     """The console script."""
+    keep_freed_memory()
     app(prog_name="xbench")

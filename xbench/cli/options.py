@@ -11,7 +11,7 @@ from xbench.errors import ParameterError
 if TYPE_CHECKING:
     from xbench.running.session import Settings
 
-MAX_CALLS, MAX_MAP_CALLS = 2500, 5000  # as in running.session, which loads torch; tested
+MAX_CALLS, MAX_MAP_CALLS = 1000, 5000  # as in running.session, which loads torch; tested
 
 Model = Annotated[
     str,

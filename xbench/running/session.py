@@ -26,7 +26,7 @@ from xbench.running.manifest import build
 from xbench.selection import only_correct
 from xbench.statistics.leaderboard import Leaderboard, build_leaderboard
 
-MAX_CALLS = 2500
+MAX_CALLS = 1000
 MAX_MAP_CALLS = 5000
 """Model calls an image that one metric, or one map, may need: without a limit, a metric that
 explains again ten times costs hours with a method that needs thousands of calls."""
