@@ -37,6 +37,16 @@ FILES = (
     "report.html",
     "records.parquet",
 )
+BARE_REPORT = """import sys
+from xbench.cli import main
+from xbench.registry import Registry
+from xbench.statistics import verdicts
+def refuse(*arguments):
+    raise AssertionError("a report reads the run folder and nothing else")
+Registry.discover = verdicts.verdicts = refuse
+sys.argv[0] = "xbench"
+main()
+"""
 ATTACK = "<script>alert(1)</script>"
 
 
@@ -58,10 +68,9 @@ def page(findings: Findings) -> str:
 def test_a_copied_folder_gives_the_same_bytes(run: Run, tmp_path: Path) -> None:
     write_all(run)
     copy = copied(run, tmp_path / "elsewhere" / "other name")
-    command = "import sys; from xbench.cli import main; sys.argv[0] = 'xbench'; main()"
     environment = {**os.environ, "PYTHONHASHSEED": "7", "COLUMNS": "80"}
     subprocess.run(
-        [sys.executable, "-c", command, "report", str(copy.path)],
+        [sys.executable, "-c", BARE_REPORT, "report", str(copy.path)],
         check=True,
         cwd=tmp_path,
         env=environment,
@@ -69,6 +78,22 @@ def test_a_copied_folder_gives_the_same_bytes(run: Run, tmp_path: Path) -> None:
     )
     for name in FILES:
         assert (copy.path / name).read_bytes() == (run.path / name).read_bytes(), name
+
+
+def test_verdicts_and_boards_come_from_the_manifest(run: Run, tmp_path: Path) -> None:
+    assert {board["card"]["name"] for board in run.manifest["boards"]} >= {"overall", "audit"}
+
+    def judge(manifest: dict[str, Any]) -> None:
+        reason = "It ranks noise above the truth."
+        verdict = {"metric": "pointing_game", "standing": "fails", "reason": reason}
+        manifest["verdicts"] = [verdict]
+        (debugging,) = (b for b in manifest["boards"] if b["card"]["name"] == "debugging")
+        debugging["card"]["summary"] = "A board of our own."
+
+    before, after = run, changed(run, tmp_path / "run", judge)
+    assert "pointing_game" not in before.leaderboard().ranking.dropped
+    assert after.leaderboard().ranking.dropped["pointing_game"].startswith("It ranks noise")
+    assert "A board of our own." in render(gather(after))
 
 
 def test_the_page_fetches_nothing(page: str) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from xbench.registry import LEADERBOARDS
 from xbench.report.svg import COLORS, DASHES, Style
 from xbench.running.session import Run
 from xbench.statistics.advice import Recommendation
+from xbench.statistics.boards import boards_of
 from xbench.statistics.leaderboard import Leaderboard
 from xbench.statistics.recommendation import advise, recommend
 from xbench.statistics.skill import Skill, skill_of
@@ -80,8 +80,8 @@ class Findings:
 
     @cached_property
     def uses(self) -> tuple[Recommendation, ...]:
-        """What the run supports by every other board of the catalogue that ranks."""
-        boards = [LEADERBOARDS.create(entry.card.name).value for entry in LEADERBOARDS]
+        """What the run supports by every other board of its manifest that ranks."""
+        boards = boards_of(self.manifest)
         return tuple(
             recommend(self.records, self.manifest, board)
             for board in boards

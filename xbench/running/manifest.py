@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ import torch
 from xbench import __version__
 from xbench.registry import Chosen
 from xbench.running.grid import Grid
+from xbench.statistics.boards import board_rows
+from xbench.statistics.verdicts import verdict_rows
 
 FORMAT = 1
 _PACKAGES = (
@@ -32,14 +34,25 @@ _PACKAGES = (
 )
 
 
-def build(grid: Grid, command: Sequence[str]) -> dict[str, Any]:
-    """The manifest of a grid about to run."""
+def build(
+    grid: Grid, command: Sequence[str], settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The manifest of a grid about to run.
+
+    Besides what the run is, it keeps what a report reads: boards, verdicts on metrics, reading.
+
+    Args:
+        grid: what will run.
+        command: the command line.
+        settings: what was asked for, as plain data, so that a sample can be run again.
+    """
     model, source = grid.model, grid.source
     return {
         "format": FORMAT,
         "xbench": __version__,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": list(command),
+        "settings": dict(settings or {}),
         "seed": grid.seed,
         "chunk": grid.chunk,
         "target": grid.target,
@@ -66,6 +79,8 @@ def build(grid: Grid, command: Sequence[str]) -> dict[str, Any]:
         },
         "methods": [_entry(chosen) for chosen in grid.methods],
         "metrics": [_entry(chosen) for chosen in grid.metrics],
+        "verdicts": verdict_rows(metric.label for metric in grid.metrics),
+        "boards": board_rows(),
         "environment": environment(grid.model.device),
     }
 

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -82,6 +82,35 @@ class Settings:
     only_correct: bool = False
     resume: bool = False
     command: Sequence[str] = field(default_factory=lambda: ["xbench", *sys.argv[1:]])
+
+    def request(self) -> dict[str, Any]:
+        """What was asked for as plain data; the model is None where it was an object."""
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_ASKED}
+        found = {k: str(v) if isinstance(v, Path) else v for k, v in found.items()}
+        return found | {"model": self.model if isinstance(self.model, str) else None}
+
+    @classmethod
+    def from_request(cls, request: Mapping[str, Any], **changed: Any) -> "Settings":
+        """The settings of a manifest, some of them changed.
+
+        Raises:
+            ParameterError: the model was an object, which no manifest can name.
+        """
+        values = {**request, **changed}
+        if values.get("model") is None:
+            raise ParameterError(
+                "The model of this run was a Python object, which its manifest cannot name; say "
+                "with --model (and --weights) how to load it."
+            )
+        known = {f.name for f in fields(cls)} - _NOT_ASKED
+        values = {key: value for key, value in values.items() if key in known}
+        for key in ("weights", "twin"):
+            if values.get(key) is not None:
+                values[key] = Path(values[key])
+        return cls(**values)
+
+
+_NOT_ASKED = frozenset({"out", "resume", "command", "device", "batch_size"})
 
 
 @dataclass(frozen=True)
@@ -191,7 +220,7 @@ def run_grid(
     grid = make_grid(settings)
     path = settings.out or new_folder(grid)
     folder = RunFolder(path)
-    folder.prepare(build(grid, settings.command), resume=settings.resume)
+    folder.prepare(build(grid, settings.command, settings.request()), resume=settings.resume)
     started(path)
     with closing(Store(folder.store_path)) as store:
         log = _Log(path / "errors.log")

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from xbench.contracts import Board, BoardCard
-from xbench.registry import LEADERBOARDS
+from xbench.statistics.boards import overall_board
 from xbench.statistics.gates import GateResult, gate_results
 from xbench.statistics.intervals import Interval, bca_columns
 from xbench.statistics.ranking import Ranking, Standing, rank_methods, wanted
@@ -24,7 +24,7 @@ from xbench.statistics.table import (
     metric_infos,
     score_table,
 )
-from xbench.statistics.verdicts import VERDICTS, verdict_of, verdicts
+from xbench.statistics.verdicts import verdict_of, verdicts_of
 
 __all__ = [
     "Cell",
@@ -33,7 +33,6 @@ __all__ = [
     "Row",
     "build_leaderboard",
     "metric_infos",
-    "overall_board",
 ]
 
 
@@ -137,11 +136,6 @@ class Leaderboard:
         return pd.DataFrame(table)
 
 
-def overall_board() -> Board:
-    """The board that a run ends with."""
-    return LEADERBOARDS.create("overall").value
-
-
 def build_leaderboard(
     records: pd.DataFrame, manifest: Mapping[str, Any], board: Board | None = None
 ) -> Leaderboard:
@@ -149,12 +143,12 @@ def build_leaderboard(
 
     Args:
         records: the rows of the run store.
-        manifest: cards of methods and metrics.
+        manifest: cards of methods and metrics, verdicts on metrics, boards.
         board: what is ranked and gated; None for `overall` with all metrics as columns.
     """
-    chosen = overall_board() if board is None else board
+    chosen = overall_board(manifest) if board is None else board
     table = score_table(records, manifest)
-    failed = audited_out(table.scores)
+    failed = audited_out(table.scores, manifest)
     ranking = rank_methods(table, chosen.card, alpha=chosen.alpha, uninformative=failed)
     gates = gate_results(table, alpha=chosen.alpha)
     metrics = [
@@ -189,9 +183,9 @@ def build_leaderboard(
     )
 
 
-def audited_out(labels: Iterable[str]) -> dict[str, str]:
-    """Metrics that `xbench audit` found not to rank planted truth, with its reason."""
-    known = verdicts() if VERDICTS.is_file() else {}
+def audited_out(labels: Iterable[str], manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Metrics that the audit kept in the manifest found not to rank planted truth, and why."""
+    known = verdicts_of(manifest)
     found = {label: verdict_of(label, known) for label in labels}
     return {
         label: verdict.reason

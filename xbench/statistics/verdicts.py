@@ -1,10 +1,10 @@
 """What `xbench audit` found of each metric, shipped with the package for judges to read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from xbench.errors import RunError
 
@@ -64,6 +64,18 @@ def verdict_of(label: str, known: Mapping[str, Verdict]) -> Verdict | None:
         known: from `verdicts`.
     """
     return known.get(label) or known.get(label.partition("[")[0])
+
+
+def verdict_rows(labels: Iterable[str]) -> list[dict[str, str]]:
+    """The shipped verdicts on some metrics, for a manifest; empty without an audit."""
+    known = verdicts() if VERDICTS.is_file() else {}
+    found = {label: verdict_of(label, known) for label in labels}
+    return as_rows({label: one for label, one in found.items() if one is not None})
+
+
+def verdicts_of(manifest: Mapping[str, Any]) -> dict[str, Verdict]:
+    """The verdicts that a run keeps in its manifest; a later audit does not change the run."""
+    return {row["metric"]: Verdict(**row) for row in manifest.get("verdicts", [])}
 
 
 def as_rows(found: Mapping[str, Verdict]) -> list[dict[str, str]]:
