@@ -97,16 +97,18 @@ class Quantus(Metric):
 
     def score(self, case: Case, *, streams: Streams) -> Scores:
         """The peer's score of each image; curves are reduced as the peer does."""
-        chosen = self._parameters()
         values: list[float] = []
         with _old_numpy(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            metric = getattr(_quantus, self.name)
             for i in range(len(case)):
                 with seeded(streams.seed_for(i, "quantus")):
-                    values.append(self._one(metric(**chosen), case, i))
+                    values.append(self._one(self.made(), case, i))
         reason = f"Quantus' {self.name} takes no constant map, no empty mask, or gives no number"
         return Scores.of(torch.tensor(values, dtype=torch.float64), reason=reason)
+
+    def made(self) -> Any:
+        """The peer's own object, new for every image."""
+        return getattr(_quantus, self.name)(**self._parameters())
 
     def _parameters(self) -> dict[str, Any]:
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "name"}

@@ -9,10 +9,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CATALOGUES = ("methods", "metrics", "datasets", "leaderboards")
 LAYERS = (  # from the ground up; a module imports its own layer and those below
-    {"errors", "names", "streams", "cost", "optional", "allocator"},
+    {"errors", "names", "streams", "cost", "optional", "allocator", "user_files", "files"},
     {"contracts"},
     {"registry", "classifier", "operations"},
-    {"models", "records", "statistics", "docs", "settings", "selection", "reading"},
+    {"models", "records", "checked_store", "statistics", "docs", "settings", "selection", "reading", "plugins"},
     {"running"},
     {"explaining", "report", "probes"},
     {"audit", "exact_table", "conformance", "matrix"},

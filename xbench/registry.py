@@ -107,6 +107,10 @@ class Registry(Generic[T]):
         changed = replace(factory.card, name=name, **(card or {}))  # type: ignore[attr-defined]
         self._enter(Entry(name, factory, values, changed, factory.__module__))
 
+    def put(self, entry: Entry[T]) -> None:
+        """Enter something made at run time, in place of what has its name."""
+        self._entries[entry.name] = entry
+
     def _enter(self, entry: Entry[T]) -> None:
         known = self._entries.get(entry.name)
         if known is not None and (known.module, known.factory.__qualname__) != (

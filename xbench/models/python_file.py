@@ -1,11 +1,7 @@
 """A user's own network: a function in a Python file."""
 
-import hashlib
-import importlib.util
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -15,6 +11,7 @@ from xbench.contracts import Geometry
 from xbench.errors import ModelError, XbenchError
 from xbench.models.built import Built, nearest
 from xbench.models.checkpoints import fit_weights, read_checkpoint
+from xbench.user_files import import_file, importable
 
 KEYS = ("mean", "std", "crop", "resize", "interpolation", "channels", "class_names", "layers")
 """What a function may say of its network, in the dictionary that it returns beside it."""
@@ -36,12 +33,12 @@ def build_python(path: Path, function: str, weights: Path | None) -> Built:
     Raises:
         ModelError: no such file or function, or it fails, or returns something else.
     """
-    module = _import(path)
+    module = import_file(path, ModelError)
     call = getattr(module, function, None)
     if not callable(call):
         public = [name for name in vars(module) if not name.startswith("_")]
         raise ModelError(f"'{path}' has no function '{function}'.{nearest(function, public)}")
-    with _importable(path.parent):
+    with importable(path.parent):
         try:
             result = call()
         except XbenchError:
@@ -106,40 +103,3 @@ def _geometry(facts: Mapping[str, Any]) -> Geometry:
         interpolation=interpolation,
         channels=int(facts.get("channels", 3)),
     )
-
-
-def _import(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise ModelError(f"There is no file '{path}'; write PATH.py:FUNCTION.")
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-    name = f"_xbench_user_{path.stem}_{digest}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    with _importable(path.parent):
-        try:
-            spec.loader.exec_module(module)
-        except BaseException as error:
-            del sys.modules[name]
-            if not isinstance(error, Exception):
-                raise
-            raise ModelError(
-                f"'{path}' cannot be imported ({type(error).__name__}: {error})."
-            ) from error
-    return module
-
-
-class _importable:
-    """A folder at the front of the import path, for as long as a user's file runs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = str(folder.resolve())
-
-    def __enter__(self) -> None:
-        sys.path.insert(0, self.folder)
-
-    def __exit__(self, *_: object) -> None:
-        if self.folder in sys.path:
-            sys.path.remove(self.folder)

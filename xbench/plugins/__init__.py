@@ -1,0 +1,1 @@
+"""Methods, metrics and whole catalogues that come from elsewhere: files, functions, objects."""
