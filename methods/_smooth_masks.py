@@ -1,7 +1,6 @@
 """Smooth masks: the smooth maximum of bumps on a grid (Fong et al., 2019, section 3.2)."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 COLDNESS = 20.0
-_ROWS = 16  # masks whose graph is held at a time
 
 
 @dataclass(frozen=True)
@@ -56,59 +54,62 @@ class SmoothMasks:
         """Points at which masks are evaluated, the margin included."""
         return math.prod(side + 2 * self.margin for side in self.cells)
 
-    def everywhere(self, bumps: Tensor) -> Tensor:
-        """Masks with their margin m, (R, rows, columns) to (R, rows + 2 m, columns + 2 m)."""
+    def evaluate(self, bumps: Tensor) -> tuple[Tensor, Tensor]:
+        """Masks with their margin m and how they answer to bumps.
+
+        Args:
+            bumps: (R, rows, columns).
+
+        Returns:
+            Masks (R, rows + 2 m, columns + 2 m), and d mask / d bump for the K bumps around every
+            point, (R, K, points): with v the values and w their softmax at coldness c, the
+            derivative of sum(w v) for v is w (1 + c (v - sum(w v))).
+        """
         reach, around = self.radius, self.radius + self.margin
         offsets = torch.arange(-reach, reach + 1, device=bumps.device, dtype=bumps.dtype)
         distance = (offsets[:, None].square() + offsets[None, :].square()).sqrt()
-        bump = torch.exp(-2 * (distance / self.sigma - 0.5).clamp(min=0).square())
-        near = F.unfold(F.pad(bumps, (around,) * 4)[:, None], 2 * reach + 1)  # (R, K, places)
-        values = bump.view(-1, 1) * near
-        pooled = (values * (COLDNESS * values).softmax(dim=1)).sum(dim=1)
-        return pooled.view(-1, *(side + 2 * self.margin for side in self.cells))
+        bump = torch.exp(-2 * (distance / self.sigma - 0.5).clamp(min=0).square()).view(-1, 1)
+        values = F.unfold(F.pad(bumps, (around,) * 4)[:, None], 2 * reach + 1).mul_(bump)
+        weights = (values * COLDNESS).exp_()  # values are at most 1: no overflow
+        weights /= weights.sum(dim=1, keepdim=True)
+        pooled = (weights * values).sum(dim=1)
+        slopes = values.sub_(pooled[:, None]).mul_(COLDNESS).add_(1).mul_(weights).mul_(bump)
+        return pooled.view(-1, *(side + 2 * self.margin for side in self.cells)), slopes
 
     def crop(self, masks: Tensor) -> Tensor:
         """Masks without their margin, (R, rows, columns)."""
         m = self.margin
         return masks[:, m : m + self.cells[0], m : m + self.cells[1]]
 
-    def inside(self, bumps: Tensor) -> Tensor:
-        """Masks without margin and without a graph."""
-        with torch.no_grad():
-            return torch.cat([self.crop(self.everywhere(part)) for part in bumps.split(_ROWS)])
-
     def _order(self, masks: Tensor, gain: Tensor) -> Tensor:
         """Points from low to high values, ties from low to high gain, int64 (R, points)."""
-        gains = F.pad(gain, (self.margin,) * 4).flatten(1)
+        gains = gain.flatten(1)
         values = (masks.flatten(1) * 1000).round()
         first = gains.argsort(dim=1, stable=True)
         return first.gather(1, values.gather(1, first).argsort(dim=1, stable=True))
 
     def loss_gradient(
-        self, bumps: Tensor, reward: Tensor, areas: Sequence[float], weight: float
+        self, masks: Tensor, slopes: Tensor, reward: Tensor, areas: Tensor, weight: float
     ) -> Tensor:
-        """Gradient of weight * mean (sort(m) - r_a)^2 - reward for the bumps.
+        """Gradient of weight * mean (sort(m) - r_a)^2 - reward for the bumps, (R, rows, columns).
 
         Points of the same value are sorted by the gradient of the reward. Full masks are one
         large tie, and in raster order the first step would favor the lower right corner.
 
         Args:
-            bumps: (R, rows, columns).
+            masks, slopes: from `evaluate`.
             reward: gradient of what is maximized for the masks inside, (R, rows, columns).
-            areas: the area of each mask, as a share of the image.
+            areas: the area of each mask as a share of the image, (R,).
             weight: of the area.
         """
-        found, inside = [], self.cells[0] * self.cells[1]
-        pieces = zip(bumps.split(_ROWS), reward.split(_ROWS), strict=True)
-        for number, (part, gain) in enumerate(pieces):
-            with torch.enable_grad():
-                leaf = part.detach().requires_grad_(True)
-                masks = self.everywhere(leaf)
-                ordered = masks.flatten(1).gather(1, self._order(masks.detach(), gain))
-                wanted = torch.zeros_like(ordered)
-                for row, area in enumerate(areas[number * _ROWS :][: len(part)]):
-                    wanted[row, -max(1, round(area * inside)) :] = 1
-                miss = (ordered - wanted).square().mean(dim=1).sum() * weight
-                total = miss - (self.crop(masks) * gain).sum()
-                found.append(torch.autograd.grad(total, leaf)[0])
-        return torch.cat(found)
+        gain = F.pad(reward, (self.margin,) * 4)
+        order, points = self._order(masks, gain), self.places
+        ones = (areas * self.cells[0] * self.cells[1]).round().clamp(min=1)
+        rank = torch.arange(points, device=masks.device)
+        wanted = (rank >= points - ones[:, None]).to(masks)
+        miss = 2 * weight / points * (masks.flatten(1).gather(1, order) - wanted)
+        gradient = torch.empty_like(miss).scatter_(1, order, miss) - gain.flatten(1)
+        reach, around = self.radius, self.radius + self.margin
+        padded = (self.cells[0] + 2 * around, self.cells[1] + 2 * around)
+        spread = F.fold(slopes * gradient[:, None], padded, 2 * reach + 1)[:, 0]
+        return spread[:, around:-around, around:-around]

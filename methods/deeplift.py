@@ -189,7 +189,7 @@ def contributions(
 
 
 class _Rescale:
-    """The inputs of every nonlinear module, of the baseline and of the image, and the rule."""
+    """Inputs and outputs of every nonlinear module, of baseline and image, and the rule."""
 
     start: Tensor
 
@@ -198,21 +198,21 @@ class _Rescale:
 
     def forget(self) -> None:
         self.reference = True
-        self.inputs: dict[tuple[bool, nn.Module], Tensor] = {}
+        self.passed: dict[tuple[bool, nn.Module], tuple[Tensor, Tensor]] = {}
 
-    def note(self, module: nn.Module, given: tuple[Tensor, ...], _: Tensor) -> None:
-        self.inputs[self.reference, module] = given[0].detach()
+    def note(self, module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        self.passed[self.reference, module] = (given[0].detach(), output.detach())
 
     def back(
         self, module: nn.Module, own: tuple[Tensor, ...], out: tuple[Tensor, ...]
     ) -> tuple[Tensor]:
-        z = self.inputs.pop((False, module))
-        reference = self.inputs.pop((True, module))
+        z, output = self.passed.pop((False, module))
+        reference, reference_output = self.passed.pop((True, module))
         with torch.no_grad():
             if isinstance(module, nn.MaxPool2d):
                 moved = _moved_by_pooling(module, z, reference, out[0])
             else:
-                moved = out[0] * (module.forward(z) - module.forward(reference))
+                moved = out[0] * (output - reference_output)
         change = z - reference
         small = change.abs() <= _ROUNDING * torch.maximum(z.abs(), reference.abs())
         return (torch.where(small, own[0], moved / change.masked_fill(small, 1.0)),)

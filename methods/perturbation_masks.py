@@ -206,7 +206,8 @@ class ExtremalPerturbation(Method):
         """See the class."""
         n, size = images.shape[0], (images.shape[-2], images.shape[-1])
         shape = SmoothMasks.of(size, self.grid, self.sigma * min(size) / 224)
-        areas = [self.area * 2**k for k in range(self.n_areas)] * n
+        doubled = self.area * 2.0 ** torch.arange(self.n_areas, device=images.device)
+        areas = doubled.repeat(n)
         problem = MaskProblem(
             model,
             images,
@@ -222,12 +223,13 @@ class ExtremalPerturbation(Method):
         optimizer = torch.optim.SGD([bumps], lr=rate, momentum=0.9, dampening=0.9)
         for step in range(self.n_steps):
             move = _mirror if self.mirror and step % 2 == 0 else _stay
-            reward = problem.gradient(shape.inside(bumps), move, move)
+            masks, slopes = shape.evaluate(bumps)
+            reward = problem.gradient(shape.crop(masks), move, move)
             weight = 300 * 1.0035 ** (step * speed)
-            bumps.grad = shape.loss_gradient(bumps, reward, areas, weight)
+            bumps.grad = shape.loss_gradient(masks, slopes, reward, areas, weight)
             optimizer.step()
             bumps.clamp_(0, 1)
-        masks = upsample(shape.inside(bumps), size).clamp(0, 1)
+        masks = upsample(shape.crop(shape.evaluate(bumps)[0]), size).clamp(0, 1)
         return masks.view(n, self.n_areas, *size).mean(dim=1)
 
     def _blend(self, images: Tensor) -> Blend:
@@ -238,15 +240,19 @@ class ExtremalPerturbation(Method):
             + [images],
             dim=1,
         )
-        y = torch.arange(images.shape[-2], device=images.device)[:, None]
-        x = torch.arange(images.shape[-1], device=images.device)[None, :]
+        height, width = images.shape[-2:]
+        colors = pyramid.permute(0, 1, 3, 4, 2).reshape(-1, images.shape[1])
+        place = torch.arange(height * width, device=images.device).view(height, width)
 
         def blend(index: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
             image = (index // self.n_areas)[:, None, None]
             depth = (mask if self.variant == "preserve" else 1 - mask) * (LEVELS - 1)
             level = depth.floor().clamp(max=LEVELS - 2).long()
-            low = pyramid[image, level, :, y, x].permute(0, 3, 1, 2)
-            high = pyramid[image, level + 1, :, y, x].permute(0, 3, 1, 2)
+            row = ((image * LEVELS + level) * (height * width) + place).flatten()
+            low, high = (
+                colors.index_select(0, at).view(*mask.shape, -1).permute(0, 3, 1, 2)
+                for at in (row, row + height * width)
+            )
             rows = torch.lerp(low, high, (depth - level)[:, None].expand_as(low))
             slope = (high - low) * (LEVELS - 1)
             # deleting maximizes -f and 1 - m stands for m: both signs cancel in the derivative

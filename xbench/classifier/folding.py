@@ -1,0 +1,173 @@
+"""Batch normalizations folded into the convolutions before them, for calls that nobody watches.
+
+In evaluation mode a normalization behind a convolution is an affine map of its output, so both are
+one convolution: the same logits and gradients to rounding, with less memory to pass through.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules import module as hooks
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+_GLOBAL = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks")
+_OWN = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+class Folded:
+    """A network without its batch normalizations.
+
+    All other modules are the network's own; only the folded convolutions hold weights, which are
+    renewed when those of the network change.
+
+    Args:
+        module: the network, in evaluation mode.
+        graph: of the network, without the folded normalizations.
+        pairs: (convolution, normalization, convolution that stands for both).
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        graph: fx.GraphModule,
+        pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]],
+    ) -> None:
+        self._module = module
+        self._graph = graph
+        self._pairs = pairs
+        self._state: list[tuple[int, int]] = []
+
+    def get(self) -> nn.Module | None:
+        """The folded network, None while hooks, training or gradients of weights need all of it."""
+        if is_watched(self._module):
+            return None
+        state = []
+        for tensor in self._sources():
+            if tensor.requires_grad:
+                return None
+            state.append((tensor.data_ptr(), tensor._version))
+        if any(norm.training for _, norm, _ in self._pairs):
+            return None
+        if state != self._state:
+            self._renew()
+            self._state = state
+        return self._graph
+
+    def _sources(self) -> Iterator[Tensor]:
+        for convolution, norm, _ in self._pairs:
+            for owner in (convolution, norm):
+                yield from (value for value in owner._parameters.values() if value is not None)
+            yield from (value for value in norm._buffers.values() if value is not None)
+
+    @torch.no_grad()
+    def _renew(self) -> None:
+        for convolution, norm, both in self._pairs:
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            weight, bias = fuse_conv_bn_weights(
+                convolution.weight,
+                convolution.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+            )
+            assert both.bias is not None
+            both.weight.copy_(weight)
+            both.bias.copy_(bias)
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether a hook listens to any part of a network."""
+    return any(getattr(hooks, name) for name in _GLOBAL) or any(
+        getattr(child, name) for child in module.modules() for name in _OWN
+    )
+
+
+def fold(module: nn.Module, sample: Tensor) -> Folded | None:
+    """The folded network, None where there is nothing to fold or it does not agree.
+
+    Args:
+        module: the network, in evaluation mode, with nobody watching it.
+        sample: an input on which both must agree, normalized, (1, C, H, W).
+    """
+    folded = _fold(module)
+    network = None if folded is None else folded.get()
+    if network is None:
+        return None
+    try:
+        with torch.no_grad():
+            expected, found = module(sample), network(sample)
+    except Exception:
+        return None
+    if not (isinstance(expected, Tensor) and isinstance(found, Tensor)):
+        return None
+    scale = float(expected.abs().amax().clamp(min=1e-6))
+    return folded if float((expected - found).abs().amax()) < 1e-3 * scale else None
+
+
+def _fold(module: nn.Module) -> Folded | None:
+    if not any(isinstance(child, nn.BatchNorm2d) for child in module.modules()):
+        return None
+    try:
+        graph = fx.symbolic_trace(module)
+    except Exception:  # control flow that depends on values, and whatever a user's code does
+        return None
+    named = dict(module.named_modules())
+    calls: dict[str, int] = {}
+    for node in graph.graph.nodes:
+        if node.op == "call_module":
+            calls[node.target] = calls.get(node.target, 0) + 1
+    pairs = []
+    for node in list(graph.graph.nodes):
+        found = _pair(node, named, calls)
+        if found is not None:
+            before, convolution, norm = found
+            both = _like(convolution)
+            node.replace_all_uses_with(before)
+            graph.graph.erase_node(node)
+            graph.set_submodule(str(before.target), both)
+            pairs.append((convolution, norm, both))
+    if not pairs:
+        return None
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+    return Folded(module, graph.eval(), pairs)
+
+
+def _pair(
+    node: fx.Node, named: dict[str, nn.Module], calls: dict[str, int]
+) -> tuple[fx.Node, nn.Conv2d, nn.BatchNorm2d] | None:
+    if node.op != "call_module" or type(named.get(str(node.target))) is not nn.BatchNorm2d:
+        return None
+    before = node.args[0]
+    if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
+        return None
+    convolution, norm = named[str(before.target)], named[str(node.target)]
+    if type(convolution) is not nn.Conv2d or not isinstance(norm, nn.BatchNorm2d):
+        return None
+    once = calls[str(before.target)] == calls[str(node.target)] == 1
+    return (before, convolution, norm) if once and norm.running_mean is not None else None
+
+
+def _like(convolution: nn.Conv2d) -> nn.Conv2d:
+    """A convolution of the same shape, with a bias."""
+    both: nn.Conv2d = nn.utils.skip_init(
+        nn.Conv2d,
+        convolution.in_channels,
+        convolution.out_channels,
+        convolution.kernel_size,
+        convolution.stride,
+        convolution.padding,
+        convolution.dilation,
+        convolution.groups,
+        True,
+        convolution.padding_mode,
+        device=convolution.weight.device,
+        dtype=convolution.weight.dtype,
+    )
+    both.weight.data = torch.empty_like(convolution.weight)  # keeps the order in memory
+    both.requires_grad_(False)
+    return both
