@@ -156,6 +156,36 @@ def from_files(paths: Sequence[str | Path], classifier: Classifier) -> Samples:
     )
 
 
+def read_images(
+    images: Sequence[str], classifier: Classifier, *, limit: int = 1, seed: int = 0
+) -> Samples:
+    """Image files, or so many images of one data set (`planted`, `imagefolder:DIR` ...).
+
+    Raises:
+        DataError: a file that is no readable image, a folder without a word what it is, or a data
+            set among files.
+    """
+    named = [text for text in images if _is_dataset(text)]
+    if named and len(images) > 1:
+        raise DataError(f"Give image files or one data set, not '{named[0]}' beside others.")
+    if named:
+        source = DATASETS.create(named[0]).value.open(
+            classifier.geometry, limit=limit, seed=seed, classes=classifier.class_count
+        )
+        return source.read(range(len(source)))
+    for text in images:
+        if Path(text).expanduser().is_dir():
+            raise DataError(f"{text} is a folder; write images:{text} --limit N.")
+    return from_files(list(images), classifier)
+
+
+def _is_dataset(text: str) -> bool:
+    """Whether a text names a data set and no file."""
+    if Path(text).expanduser().exists():
+        return False
+    return text.partition(":")[0].partition("[")[0].strip() in DATASETS
+
+
 def predictions(classifier: Classifier, images: Tensor, top: int) -> list[Prediction]:
     """Probabilities and the top classes of each image (N, C, H, W)."""
     probabilities = classifier.probabilities(images.to(classifier.device)).cpu()

@@ -1,6 +1,7 @@
 """The command line: `xbench run`, `plan`, `explain`, `report`, `doctor` and the lists."""
 
 import xbench.cli.auditing
+import xbench.cli.comparing
 import xbench.cli.conforming
 import xbench.cli.explaining
 import xbench.cli.judging

@@ -8,7 +8,7 @@ import typer
 
 from xbench.cli import options as o
 from xbench.cli.app import app, err, out, teach
-from xbench.errors import DataError, ParameterError, RunError, UnsupportedError
+from xbench.errors import ParameterError, RunError, UnsupportedError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +45,7 @@ def explain(
     ] = False,
 ) -> None:
     """Draw maps of chosen methods for the top classes beside the image and its probabilities."""
+    from xbench.explaining import read_images
     from xbench.models.loading import load_classifier
     from xbench.reading import read_reading
     from xbench.registry import METHODS
@@ -62,7 +63,7 @@ def explain(
         batch_size=settings.batch_size,
         layers=dict(settings.layers),
     )
-    samples = _read(images, classifier, limit, seed)
+    samples = read_images(images, classifier, limit=limit, seed=seed)
     read = read_reading(reading)
     chosen = [read.pooled(method) for method in METHODS.select(methods)]
     for i in range(len(samples)):
@@ -71,22 +72,6 @@ def explain(
     for method in chosen:
         name = "".join(c if c.isalnum() or c in "-_" else "_" for c in method.label)
         write_settings(out_folder / f"{name}.json", method, pickled=pickled)
-
-
-def _read(images: list[str], classifier: "Classifier", limit: int, seed: int) -> "Samples":
-    from xbench.explaining import from_files
-    from xbench.registry import DATASETS
-
-    if (
-        len(images) == 1
-        and not Path(images[0]).exists()
-        and images[0].partition(":")[0] in DATASETS
-    ):
-        source = DATASETS.create(images[0]).value.open(classifier.geometry, limit=limit, seed=seed)
-        return source.read(range(len(source)))
-    if len(images) == 1 and Path(images[0]).is_dir():
-        raise DataError(f"{images[0]} is a folder; write images:{images[0]} --limit N.")
-    return from_files(list(images), classifier)
 
 
 def _picture(
