@@ -119,6 +119,8 @@ def test_going_back_restores_the_trained_weights_and_the_model_is_untouched():
 @pytest.mark.parametrize(("channels", "height", "width"), [(3, 12, 12), (1, 12, 13), (3, 15, 11)])
 def test_agrees_with_the_transcription(channels, height, width):
     model = small(channels)
+    # watched networks are not folded: the twin's are not, and rounding swaps the ranks of near ties
+    model.module.register_forward_hook(lambda *_: None)
     images = nets.pictures(3, channels, height, width)
     case = case_of(Gradient(), model, images)
     found = score(case)
