@@ -16,6 +16,7 @@ from xbench.records import Store
 from xbench.registry import METHODS, METRICS, Chosen, Entry
 from xbench.running.grid import Grid
 from xbench.running.local import Progress, execute
+from xbench.running.maps import MapCache
 from xbench.streams import Streams
 
 TIMINGS = ["seconds", "peak_mb"]
@@ -95,7 +96,7 @@ def run_in(folder: Path, grid: Grid, progress: Progress | None = None) -> pd.Dat
     folder.mkdir(exist_ok=True)
     store = Store(folder / "records.sqlite")
     try:
-        execute(grid, store, folder / "maps", progress=progress)
+        execute(grid, store, MapCache(folder / "maps"), progress=progress)
         return store.frame().drop(columns=TIMINGS)
     finally:
         store.close()

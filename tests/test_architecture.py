@@ -9,13 +9,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CATALOGUES = ("methods", "metrics", "datasets", "leaderboards")
 LAYERS = (  # from the ground up; a module imports its own layer and those below
-    {"errors", "names", "streams", "cost", "optional", "allocator", "user_files", "files"},
+    {"errors", "names", "streams", "cost", "optional", "allocator", "user_files", "watching", "files"},
     {"contracts"},
     {"registry", "classifier", "operations"},
-    {"models", "records", "checked_store", "statistics", "docs", "settings", "selection", "reading", "plugins"},
+    {"models", "records", "checked_store", "statistics", "docs", "settings", "selection", "reading"},
     {"running"},
-    {"explaining", "report", "probes"},
-    {"audit", "exact_table", "conformance", "matrix"},
+    {"explaining", "report", "probes", "plugins"},
+    {"audit", "exact_table", "conformance", "honesty", "matrix", "publishing", "verifying"},
     {"api"},
     {"cli"},
 )

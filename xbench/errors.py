@@ -2,7 +2,13 @@
 
 
 class XbenchError(Exception):
-    """A mistake or limit that the user can act on; the command line prints it and exits with 2."""
+    """A mistake or limit that the user can act on; the command line prints it and exits.
+
+    Attributes:
+        exit_code: of the command line.
+    """
+
+    exit_code: int = 2
 
 
 class UnknownNameError(XbenchError):
@@ -23,6 +29,19 @@ class ModelError(XbenchError):
 
 class RunError(XbenchError):
     """A run folder that cannot be written, read or resumed."""
+
+
+class StoppedError(RunError):
+    """A run that a signal stopped; what is finished is kept and the message says how to go on.
+
+    Args:
+        message: the sentence.
+        signal: number of the signal; the command line exits with 128 more, as shells do.
+    """
+
+    def __init__(self, message: str, *, signal: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal
 
 
 class UnsupportedError(XbenchError):

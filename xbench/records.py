@@ -1,8 +1,10 @@
 """The run store: SQLite in write-ahead mode, one transaction a finished unit, the identity as key.
 
-A kill at any moment loses at most the unit in flight; writing a unit again replaces its rows.
+A kill at any moment loses at most the unit in flight; writing a unit again replaces its rows. Every
+unit carries a checksum of its rows; a store that is damaged or of another run is set aside.
 """
 
+import hashlib
 import sqlite3
 import struct
 from collections.abc import Iterable, Sequence
@@ -68,6 +70,7 @@ class Record:
 
 COLUMNS = tuple(f.name for f in fields(Record))
 _TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL", "float | None": "REAL"}
+_PYTHON = {"int": int, "float": float, "float | None": float}
 
 
 @dataclass(frozen=True)
@@ -93,40 +96,74 @@ class Unit:
     repetition: int = 0
 
 
-class Store:
-    """The records of one run; only one process writes."""
+class DamagedError(RunError):
+    """A store that SQLite cannot read, that is no run store, or that is one of another run."""
 
-    def __init__(self, path: Path) -> None:
+
+class Store:
+    """The records of one run; only one process writes.
+
+    Args:
+        path: the file; it is made where it is missing.
+        readonly: change nothing, not even the files beside it; the file has to be there.
+
+    Raises:
+        DamagedError: the file is torn or no run store.
+        RunError: it cannot be opened or written.
+    """
+
+    def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self.path = path
         try:
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._create()
+            self.db = _connect_readonly(path) if readonly else self._connect()
+            found = tuple(row[1] for row in self.db.execute("PRAGMA table_info(records)"))
         except sqlite3.Error as error:
-            raise RunError(
-                f"The run store {path} cannot be opened ({error}); choose another --out, or move "
-                "the file away to start anew."
-            ) from error
+            raise self.trouble(error) from error
+        if found != COLUMNS:
+            raise self.damaged("it has other columns than a run store")
 
-    def _create(self) -> None:
+    def _connect(self) -> sqlite3.Connection:
+        self.db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.execute("PRAGMA synchronous=NORMAL")
         columns = ", ".join(
             f"{f.name} {_TYPES.get(_type_name(f.type), 'TEXT')}" for f in fields(Record)
         )
-        self._db.execute(
+        self.db.execute(
             f"CREATE TABLE IF NOT EXISTS records ({columns}, PRIMARY KEY ({', '.join(KEY)})) "
             "WITHOUT ROWID"
         )
-        self._db.execute(
+        self.db.execute(
             "CREATE TABLE IF NOT EXISTS curves (image_id TEXT, method TEXT, metric TEXT, "
             "repetition INTEGER, name TEXT, points BLOB, "
             "PRIMARY KEY (method, metric, name, image_id, repetition)) WITHOUT ROWID"
         )
-        self._db.execute(
+        self.db.execute(
             "CREATE TABLE IF NOT EXISTS units (method TEXT, other TEXT, metric TEXT, "
-            "chunk INTEGER, repetition INTEGER, "
+            "chunk INTEGER, repetition INTEGER, checksum TEXT, "
             "PRIMARY KEY (method, other, metric, chunk, repetition)) WITHOUT ROWID"
         )
+        self.db.execute("CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT)")
+        return self.db
+
+    def damaged(self, reason: str) -> DamagedError:
+        """The error of a store whose content cannot be trusted."""
+        return DamagedError(
+            f"The run store {self.path} cannot be trusted ({reason}); run the same command with "
+            "--resume: it sets the file aside and computes its records again."
+        )
+
+    def trouble(self, error: Exception) -> RunError:
+        """What an error of SQLite means: damaged content, or a folder that cannot be used."""
+        if isinstance(error, sqlite3.OperationalError) or not isinstance(
+            error, sqlite3.DatabaseError | struct.error
+        ):
+            return RunError(
+                f"The run store {self.path} cannot be used ({error}); all finished units are kept: "
+                "free some space or make the folder writable, then run the same command with "
+                "--resume."
+            )
+        return self.damaged(str(error))
 
     def write(self, unit: Unit, records: Iterable[Record], curves: Iterable[Curve] = ()) -> None:
         """Write a finished unit in one transaction.
@@ -134,46 +171,85 @@ class Store:
         Raises:
             RunError: the disk is full or the folder cannot be written; earlier units are kept.
         """
-        marks = ", ".join("?" * len(COLUMNS))
+        rows = [stored(record) for record in records]
         packed = [(*astuple(c)[:5], struct.pack(f"<{len(c.values)}d", *c.values)) for c in curves]
+        self.write_rows(unit, rows, packed)
+
+    def write_rows(
+        self, unit: Unit, rows: Sequence[Sequence[object]], curves: Sequence[Sequence[object]]
+    ) -> None:
+        """Write a finished unit whose rows have the form that the tables have.
+
+        Raises:
+            RunError: the disk is full or the folder cannot be written; earlier units are kept.
+        """
+        marks = ", ".join("?" * len(COLUMNS))
+        checksum = text_of(sum(map(row_sum, rows)) + sum(map(row_sum, curves)))
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(
-                f"INSERT OR REPLACE INTO records VALUES ({marks})", map(astuple, records)
+            self.db.execute("BEGIN IMMEDIATE")
+            self.db.executemany(f"INSERT OR REPLACE INTO records VALUES ({marks})", rows)
+            self.db.executemany("INSERT OR REPLACE INTO curves VALUES (?, ?, ?, ?, ?, ?)", curves)
+            self.db.execute(
+                "INSERT OR REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?)",
+                (*astuple(unit), checksum),
             )
-            self._db.executemany("INSERT OR REPLACE INTO curves VALUES (?, ?, ?, ?, ?, ?)", packed)
-            self._db.execute("INSERT OR REPLACE INTO units VALUES (?, ?, ?, ?, ?)", astuple(unit))
-            self._db.execute("COMMIT")
+            self.db.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise RunError(
-                f"{self.path} cannot be written ({error}); all finished units are kept: free some "
-                "space or make the folder writable, then run the same command with --resume."
-            ) from error
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise self.trouble(error) from error
 
     def units(self) -> set[Unit]:
         """Every finished unit."""
-        rows = self._db.execute("SELECT method, other, metric, chunk, repetition FROM units")
+        rows = self.db.execute("SELECT method, other, metric, chunk, repetition FROM units")
         return {Unit(*row) for row in rows}
 
     def frame(self) -> pd.DataFrame:
-        """All records, sorted by identity, one typed column a field."""
-        return _typed(
-            pd.read_sql_query(f"SELECT * FROM records ORDER BY {', '.join(KEY)}", self._db)
-        )
+        """All records, sorted by identity, one typed column a field.
+
+        Raises:
+            DamagedError: pages of the file are torn.
+        """
+        try:
+            return _typed(
+                pd.read_sql_query(f"SELECT * FROM records ORDER BY {', '.join(KEY)}", self.db)
+            )
+        except (sqlite3.Error, pd.errors.DatabaseError, ValueError, TypeError) as error:
+            raise self.damaged(str(error)) from error
 
     def curves(self) -> pd.DataFrame:
-        """All curves: image_id, method, metric, repetition, name, points (a list)."""
-        frame = pd.read_sql_query(
-            "SELECT * FROM curves ORDER BY metric, name, method, image_id, repetition", self._db
-        )
-        frame["points"] = [list(struct.unpack(f"<{len(p) // 8}d", p)) for p in frame["points"]]
+        """All curves: image_id, method, metric, repetition, name, points (a list).
+
+        Raises:
+            DamagedError: pages of the file are torn.
+        """
+        try:
+            frame = pd.read_sql_query(
+                "SELECT * FROM curves ORDER BY metric, name, method, image_id, repetition", self.db
+            )
+            frame["points"] = [list(struct.unpack(f"<{len(p) // 8}d", p)) for p in frame["points"]]
+        except (sqlite3.Error, pd.errors.DatabaseError, struct.error, TypeError) as error:
+            raise self.damaged(str(error)) from error
         return frame
 
     def close(self) -> None:
         """Close the database, its write-ahead log merged in."""
-        self._db.close()
+        self.db.close()
+
+
+def _connect_readonly(path: Path) -> sqlite3.Connection:
+    """Read a store without touching it, also where its folder cannot be written."""
+    address = path.resolve().as_uri()
+    db = sqlite3.connect(f"{address}?mode=ro", uri=True, timeout=30, isolation_level=None)
+    try:
+        db.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.OperationalError:
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:
+            raise  # what the log holds would be missed
+        db.close()
+        db = sqlite3.connect(f"{address}?immutable=1", uri=True, isolation_level=None)
+    return db
 
 
 def read_frame(path: Path) -> pd.DataFrame:
@@ -184,8 +260,26 @@ def read_frame(path: Path) -> pd.DataFrame:
     """
     if not path.is_file():
         raise RunError(f"There is no run store at {path}; give the folder that `xbench run` wrote.")
-    with closing(Store(path)) as store:
+    with closing(Store(path, readonly=True)) as store:
         return store.frame()
+
+
+def stored(record: Record) -> tuple[object, ...]:
+    """A record as its table gives it back: every number of the type of its column."""
+    return tuple(
+        value if value is None else _PYTHON.get(_type_name(f.type), str)(value)
+        for f, value in zip(fields(Record), astuple(record), strict=True)
+    )
+
+
+def row_sum(row: Sequence[object]) -> int:
+    """A checksum of one row; those of a unit are added, so that their order plays no part."""
+    return int.from_bytes(hashlib.blake2b(repr(tuple(row)).encode(), digest_size=16).digest())
+
+
+def text_of(total: int) -> str:
+    """A sum of row checksums as it stands in the table of units."""
+    return f"{total % 2**128:032x}"
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from xbench.records import COLUMNS, Store, read_frame
 from xbench.registry import DATASETS, METHODS, METRICS, Chosen
 from xbench.running.grid import Grid
 from xbench.running.local import Progress, execute
+from xbench.running.maps import MapCache
 
 PANEL: Final = (
     "gradient,gradient_abs,input_x_gradient,integrated_gradients[n_steps=8],"
@@ -245,7 +246,7 @@ def run_frame(grid: Grid, progress: Progress | None = None) -> pd.DataFrame:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "records.sqlite"
         with closing(Store(path)) as store:
-            execute(grid, store, Path(folder) / "maps", progress=progress)
+            execute(grid, store, MapCache(Path(folder) / "maps"), progress=progress)
         return read_frame(path)
 
 

@@ -22,7 +22,7 @@ err = Console(stderr=True, highlight=False)
 
 
 def teach(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Print a user's mistake as one sentence and exit with 2; an interruption exits with 130."""
+    """Print a user's mistake as one sentence and exit with its code; an interruption with 130."""
 
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -30,14 +30,9 @@ def teach(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, **kwargs)
         except XbenchError as error:
             err.print(f"xbench: {error}", style="bold", markup=False, soft_wrap=True)
-            raise typer.Exit(2) from None
+            raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            err.print(
-                "xbench: stopped; finished units are kept: run the same command with --resume and "
-                "the same --out to go on.",
-                markup=False,
-                soft_wrap=True,
-            )
+            err.print("xbench: stopped; what is finished is kept.", markup=False)
             raise typer.Exit(130) from None
 
     return wrapped

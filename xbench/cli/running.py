@@ -64,6 +64,7 @@ def run(
             settings,
             progress=progress,
             started=lambda path: err.print(f"Writing to {path}", markup=False, soft_wrap=True),
+            notice=lambda text: err.print(text, markup=False, soft_wrap=True),
         )
     for name, reason in finished.manifest["dataset"]["skipped"].items():
         err.print(f"Left out {name}: {reason}", markup=False, soft_wrap=True)

@@ -7,14 +7,17 @@ maps/             safetensors shards of maps
 leaderboard.csv, leaderboard.md, report.html
 """
 
+import hashlib
 import json
-import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xbench.errors import RunError
+from xbench.files import remove_leftovers, replacing, set_aside
+from xbench.running import lock
 
 IDENTITY = (
     "format",
@@ -72,12 +75,11 @@ class RunFolder:
             )
         return dict(content)
 
-    def prepare(self, manifest: dict[str, Any], *, resume: bool) -> None:
-        """Create the folder, or make sure that what is there is this very run.
+    def create(self) -> None:
+        """Make the folder, and try to write in it.
 
         Raises:
-            RunError: the folder cannot be written, holds another run, or holds this one and
-                `resume` was not asked for.
+            RunError: it cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -85,12 +87,40 @@ class RunFolder:
                 pass
         except OSError as error:
             raise RunError(
-                f"The folder {self.path} cannot be written ({error.strerror or error}); choose "
-                "another one with --out."
+                f"The folder {self.path} cannot be written ({error.strerror or error}); what is in "
+                "it is kept: make it writable, or choose another one with --out."
             ) from error
+
+    def prepare(
+        self,
+        manifest: dict[str, Any],
+        *,
+        resume: bool,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Create the folder, or make sure that what is there is this very run.
+
+        A torn manifest is set aside and written anew; the store says whose records it holds.
+
+        Raises:
+            RunError: the folder cannot be written, holds another run, or holds this one and
+                `resume` was not asked for.
+        """
+        self.create()
+        remove_leftovers(self.path)
+        remove_leftovers(self.maps_path)
         if self.manifest_path.exists():
-            self._check(self.manifest(), manifest, resume=resume)
-        elif any(self.path.iterdir()):
+            try:
+                old = self.manifest()
+            except RunError as error:
+                if not resume:
+                    raise
+                aside = set_aside(self.manifest_path, "torn")
+                tell(f"{error} It was set aside as {aside.name} and written anew.")
+                self.write_json(self.manifest_path, manifest)
+                return
+            self._check(old, manifest, resume=resume)
+        elif any(path.name != lock.NAME for path in self.path.iterdir()):
             raise RunError(
                 f"{self.path} is not empty and holds no run; choose another folder with --out."
             )
@@ -120,19 +150,23 @@ class RunFolder:
         Raises:
             RunError: the disk is full or the folder cannot be written.
         """
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as handle:
+            with (
+                replacing(path) as temporary,
+                temporary.open("w", encoding="utf-8", newline="\n") as handle,
+            ):
                 handle.write(text)
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.replace(path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise RunError(
                 f"{path} cannot be written ({error.strerror or error}); the records are kept in "
                 f"{self.store_path.name}."
             ) from error
+
+
+def identity_of(manifest: dict[str, Any]) -> str:
+    """A hash of what makes two manifests the same run."""
+    content = {key: _identity(manifest[key]) for key in IDENTITY}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _identity(content: Any) -> Any:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
@@ -59,25 +58,27 @@ class Tally:
 def execute(
     grid: Grid,
     store: Store,
-    maps: Path,
+    cache: MapCache,
     *,
     progress: Progress | None = None,
     log: Callable[[str], None] = lambda text: None,
+    check: Callable[[], None] = lambda: None,
 ) -> Tally:
     """Run every unit of the grid that the store does not hold yet.
 
     Args:
         grid: what to do.
         store: where finished units go, and which ones are there already.
-        maps: folder of the maps cache.
+        cache: of the maps.
         progress: told after every unit.
         log: given the traceback of every unexpected error.
+        check: called between two units; what it raises ends the run.
 
     Raises:
         RunError: the folder cannot be written.
         ModelError: the model gives no finite logits.
     """
-    runner = _Runner(grid, store, MapCache(maps), progress or Silent(), log)
+    runner = _Runner(grid, store, cache, progress or Silent(), log, check)
     runner.run()
     return runner.tally
 
@@ -89,6 +90,7 @@ class _Runner:
     cache: MapCache
     progress: Progress
     log: Callable[[str], None]
+    check: Callable[[], None]
     tally: Tally = field(default_factory=Tally)
     probed: dict[str, str | None] = field(default_factory=dict)
     retrainers: dict[str, Retrainer] = field(default_factory=dict)
@@ -182,6 +184,7 @@ class _Runner:
         if outcome.trace:
             self.log(f"{unit}\n{outcome.trace}")
         self.progress.step(f"{unit.method} {unit.metric}")
+        self.check()
 
 
 def _series(unit: Unit, outcome: Outcome, size: int) -> dict[str, list[float]]:

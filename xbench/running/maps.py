@@ -1,20 +1,21 @@
 """The cache of maps: safetensors shards named by what decides their content."""
 
 import hashlib
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from xbench import __version__
 from xbench.contracts import Method
 from xbench.errors import RunError
+from xbench.files import replacing, set_aside
 from xbench.registry import Chosen, code_revision
 
 THUMBNAIL = 112
@@ -26,9 +27,14 @@ class MapCache:
 
     Maps make the round trip through this form even when they were just computed, so a warm and
     a cold cache give the same numbers to the last bit.
+
+    Attributes:
+        folder: where the shards are.
+        tell: given a sentence for every file that was set aside.
     """
 
     folder: Path
+    tell: Callable[[str], None] = lambda text: None
 
     def path(self, key: str) -> Path:
         """Where the maps of a key are or would be."""
@@ -37,23 +43,24 @@ class MapCache:
     def load(self, key: str, device: torch.device) -> tuple[Tensor, dict[str, str]] | None:
         """The maps of a key, float32 (N, H, W), and what was noted with them, or None.
 
-        A torn file counts as absent; it is set aside as `.torn`.
+        A file that is torn, or holds other maps than its name says, counts as absent and is set
+        aside as `.torn` or `.foreign`.
         """
         path = self.path(key)
         if not path.is_file():
             return None
-        try:
-            with safe_open(path, framework="pt") as stored:
-                maps = decode(stored.get_tensor("maps"), stored.get_tensor("scale"))
-                return maps.to(device), dict(stored.metadata() or {})
-        except Exception:
-            path.rename(path.with_suffix(".torn"))
+        found = _read(path, key)
+        if isinstance(found, str):
+            with _told(self.folder):
+                aside = set_aside(path, found)
+            self.tell(f"The maps {path.name} are {found}; they were set aside as {aside.name}.")
             return None
+        return found[0].to(device), found[1]
 
     def save(self, key: str, maps: Tensor, about: dict[str, str]) -> None:
-        """Write maps atomically; `about` goes into the header."""
+        """Write maps atomically; `about` goes into the header, with the key and a checksum."""
         scaled, scale = encode(maps.cpu())
-        self._write(self.path(key), {"maps": scaled, "scale": scale}, about)
+        self._write(self.path(key), {"maps": scaled, "scale": scale}, {**about, "key": key})
 
     def save_thumbnails(self, chunk: int, images: Tensor, image_ids: Sequence[str]) -> None:
         """Keep small pictures of a chunk's images, uint8 (N, H, W, 3), for reports."""
@@ -67,17 +74,47 @@ class MapCache:
         self._write(path, {"images": pictures}, {"ids": "\n".join(image_ids)})
 
     def _write(self, path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
+        with _told(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, temporary, metadata=about)
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise RunError(
-                f"The maps cannot be written to {self.folder} ({error.strerror or error}); "
-                "finished units are kept: free some space, then run the same command with --resume."
-            ) from error
+            with replacing(path) as temporary:
+                checksum = _checksum(tensors, about)
+                save_file(tensors, temporary, metadata={**about, "checksum": checksum})
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """A full disk or a read-only folder in one sentence."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:  # safetensors wraps what the system says
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(
+            f"The maps cannot be written to {folder} ({reason}); all finished units are kept: free "
+            "some space or make the folder writable, then run the same command with --resume."
+        ) from error
+
+
+def _read(path: Path, key: str) -> tuple[Tensor, dict[str, str]] | str:
+    """The maps of a file and what was noted with them, or what is wrong with it in a word."""
+    try:
+        with safe_open(path, framework="pt") as stored:
+            about = dict(stored.metadata() or {})
+            tensors = {name: stored.get_tensor(name) for name in ("maps", "scale")}
+        if about.pop("checksum", "") != _checksum(tensors, about):
+            return "torn"
+        if about.get("key") != key:
+            return "foreign"
+        return decode(tensors["maps"], tensors["scale"]), about
+    except Exception:  # whatever a damaged header leads the reader to
+        return "torn"
+
+
+def _checksum(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(repr(sorted(about.items())).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def encode(maps: Tensor) -> tuple[Tensor, Tensor]:

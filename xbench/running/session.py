@@ -4,7 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -12,17 +12,22 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from xbench.checked_store import open_checked
 from xbench.classifier import Classifier
 from xbench.contracts import Board, Dataset, Geometry, Source
 from xbench.errors import ParameterError, RunError
+from xbench.files import replacing
 from xbench.models.loading import load_classifier
 from xbench.reading import read_reading
 from xbench.records import Store, read_frame
 from xbench.registry import DATASETS, METHODS, METRICS, Entry
-from xbench.running.folder import RunFolder
+from xbench.running.folder import RunFolder, identity_of
 from xbench.running.grid import Grid
 from xbench.running.local import Progress, Tally, execute
+from xbench.running.lock import RunLock
 from xbench.running.manifest import build
+from xbench.running.maps import MapCache
+from xbench.running.stopping import Stopper, resume_command
 from xbench.selection import only_correct
 from xbench.statistics.leaderboard import Leaderboard, build_leaderboard
 
@@ -96,14 +101,13 @@ class Settings:
         Raises:
             ParameterError: the model was an object, which no manifest can name.
         """
-        values = {**request, **changed}
+        known = {f.name for f in fields(cls)} - _NOT_ASKED
+        values = {key: value for key, value in request.items() if key in known} | changed
         if values.get("model") is None:
             raise ParameterError(
                 "The model of this run was a Python object, which its manifest cannot name; say "
                 "with --model (and --weights) how to load it."
             )
-        known = {f.name for f in fields(cls)} - _NOT_ASKED
-        values = {key: value for key, value in values.items() if key in known}
         for key in ("weights", "twin"):
             if values.get(key) is not None:
                 values[key] = Path(values[key])
@@ -143,7 +147,7 @@ class Run:
     @property
     def curves(self) -> pd.DataFrame:
         """All curves: image_id, method, metric, repetition, name, points."""
-        with closing(Store(self.folder.store_path)) as store:
+        with closing(Store(self.folder.store_path, readonly=True)) as store:
             return store.curves()
 
     def leaderboard(self, board: Board | None = None) -> Leaderboard:
@@ -206,13 +210,17 @@ def run_grid(
     *,
     progress: Progress | None = None,
     started: Callable[[Path], None] = lambda path: None,
+    notice: Callable[[str], None] = lambda text: None,
 ) -> Run:
     """Run a grid into a folder.
+
+    SIGINT and SIGTERM end it after the unit in flight, a second one at once.
 
     Args:
         settings: what to do.
         progress: told after every unit.
         started: told the folder before the first unit.
+        notice: given a sentence for every file that was damaged and set aside.
 
     Raises:
         XbenchError: one clear sentence about what is wrong.
@@ -220,11 +228,23 @@ def run_grid(
     grid = make_grid(settings)
     path = settings.out or new_folder(grid)
     folder = RunFolder(path)
-    folder.prepare(build(grid, settings.command, settings.request()), resume=settings.resume)
-    started(path)
-    with closing(Store(folder.store_path)) as store:
-        log = _Log(path / "errors.log")
-        tally = execute(grid, store, folder.maps_path, progress=progress, log=log)
+    folder.create()
+    log = _Log(path / "errors.log")
+
+    def tell(text: str) -> None:
+        log(text)
+        notice(text)
+
+    manifest = build(grid, settings.command, settings.request())
+    with RunLock(path):
+        folder.prepare(manifest, resume=settings.resume, tell=tell)
+        started(path)
+        with (
+            closing(open_checked(folder.store_path, identity_of(manifest), tell)) as store,
+            Stopper(resume_command(settings.command, path)) as stopper,
+        ):
+            cache = MapCache(folder.maps_path, tell)
+            tally = execute(grid, store, cache, progress=progress, log=log, check=stopper.check)
     return Run(path, tally)
 
 
@@ -246,12 +266,10 @@ def export(run: Run) -> None:
         RunError: the folder cannot be written.
     """
     target = run.path / "records.parquet"
-    temporary = run.path / ".records.parquet.tmp"
     try:
-        run.records.to_parquet(temporary, index=False, compression="zstd")
-        temporary.replace(target)
+        with replacing(target) as temporary:
+            run.records.to_parquet(temporary, index=False, compression="zstd")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise RunError(
             f"{target} cannot be written ({error.strerror or error}); the records are kept in "
             f"{run.folder.store_path.name}."
@@ -268,8 +286,8 @@ class _Log:
         self.path = path
 
     def __call__(self, text: str) -> None:
-        with self.path.open("a", encoding="utf-8") as handle:
-            handle.write(text + "\n")
+        with suppress(OSError), self.path.open("a", encoding="utf-8") as handle:
+            handle.write(text + "\n")  # a full disk is told by what writes the records
 
 
 def _classifier(settings: Settings) -> Classifier:
