@@ -104,6 +104,17 @@ class TruthMethod(Method):
         )
 
 
+_ADVICE = "return one value a pixel, for example maps.sum(dim=1) over channels"
+
+
+def _as_tensor(found: object) -> str:
+    if found is None:
+        return "end it with `return maps`"
+    if type(found).__module__ == "numpy":
+        return "return torch.from_numpy(maps).to(images)"
+    return "return a float tensor (N, H, W)"
+
+
 def check_maps(maps: Tensor, images: Tensor, label: str) -> Tensor:
     """The maps as float32, detached, or a refusal that says what is wrong with them.
 
@@ -111,15 +122,21 @@ def check_maps(maps: Tensor, images: Tensor, label: str) -> Tensor:
         InvalidMapError: wrong type, shape, device or non-finite values.
     """
     if not isinstance(maps, Tensor):
-        raise InvalidMapError(f"{label} returned {type(maps).__name__}, not a tensor.")
+        raise InvalidMapError(
+            f"{label} returned {type(maps).__name__}, not a tensor; {_as_tensor(maps)}."
+        )
     expected = (images.shape[0], images.shape[2], images.shape[3])
     if tuple(maps.shape) != expected:
+        thin = tuple(maps.shape) == (expected[0], 1, *expected[1:])
         raise InvalidMapError(
             f"{label} returned maps of shape {tuple(maps.shape)}; expected {expected}, "
-            "one value a pixel at input resolution."
+            f"one value a pixel at input resolution: {'.squeeze(1)' if thin else _ADVICE}."
         )
     if maps.device != images.device:
-        raise InvalidMapError(f"{label} returned maps on {maps.device}, not on {images.device}.")
+        raise InvalidMapError(
+            f"{label} returned maps on {maps.device}, not on {images.device}; create tensors with "
+            "device=images.device or return maps.to(images.device)."
+        )
     maps = maps.detach().to(torch.float32)
     if not bool(torch.isfinite(maps).all()):
         bad = int((~torch.isfinite(maps.flatten(1)).all(dim=1)).sum())

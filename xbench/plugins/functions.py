@@ -82,6 +82,12 @@ class FunctionMethod(Method):
     alone: ClassVar[bool] = False
     streamed: ClassVar[bool] = False
 
+    @classmethod
+    def variant(cls, **changed: Any) -> "type[FunctionMethod]":
+        """The same class with other class attributes."""
+        space = {**changed, "__doc__": cls.__doc__, "__module__": cls.__module__}
+        return type(cls.__name__, (cls,), space)
+
     def explain(
         self, model: Classifier, images: Tensor, targets: Tensor, *, streams: Streams
     ) -> Tensor:
@@ -162,7 +168,7 @@ def measured(kind: type[FunctionMethod], model: Classifier, images: Tensor) -> t
     maps, spent = _trial(kind, model, images, targets, streams)
     alone = random_state() != state
     if alone:
-        kind = _variant(kind, alone=True)
+        kind = kind.variant(alone=True)
         maps, spent = _trial(kind, model, images, targets, streams)
     found: dict[str, Any] = {
         "forwards": f"{spent.forwards:g}",
@@ -172,7 +178,7 @@ def measured(kind: type[FunctionMethod], model: Classifier, images: Tensor) -> t
         "family": "gradient" if spent.backwards else "perturbation",
     }
     card = replace(kind.card, **{key: value for key, value in found.items() if key not in said})
-    return _variant(kind, card=card)
+    return kind.variant(card=card)
 
 
 def _trial(
@@ -183,12 +189,6 @@ def _trial(
         before = model.counter.read()
         maps = kind().explain(model, images, targets, streams=streams)
         return maps, (model.counter.read() - before) * (1 / len(images))
-
-
-def _variant(kind: type[FunctionMethod], **changed: Any) -> type[FunctionMethod]:
-    """The same class with other class attributes."""
-    space = {**changed, "__doc__": kind.__doc__, "__module__": kind.__module__}
-    return type(kind.__name__, (kind,), space)
 
 
 def register(kind: type[Method], *, replacing: bool = False) -> str:

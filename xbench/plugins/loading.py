@@ -11,6 +11,7 @@ from xbench.errors import ParameterError, XbenchError
 from xbench.plugins.foreign import foreign_method
 from xbench.plugins.functions import FunctionMethod, is_function, measured, method_class, register
 from xbench.registry import METHODS, Chosen
+from xbench.running.guard import Guard
 from xbench.user_files import import_file
 
 
@@ -59,9 +60,26 @@ def enter(kind: type[Method], model: Classifier, images: Any) -> Chosen[Method]:
     Raises:
         XbenchError: its name is taken, it has no card, or the function fails.
     """
-    if issubclass(kind, FunctionMethod) and not getattr(kind, "trusted", False):
-        kind = measured(kind, model, images)
+    if issubclass(kind, FunctionMethod):
+        guard = Guard(model)
+        try:
+            kind = measured(kind, model, images)
+        finally:
+            guard.harm()  # puts the model right again; `xbench.conformance` is who reports it
     return METHODS.create(register(kind, replacing=True))
+
+
+def anew(text: str, known: Method) -> Method:
+    """The method of `PATH.py:NAME` from a fresh import, without the state that its file may keep.
+
+    Args:
+        text: as in `load_method`.
+        known: the method as it was entered.
+    """
+    kind = load_method(text)
+    if isinstance(known, FunctionMethod) and issubclass(kind, FunctionMethod):
+        kind = kind.variant(alone=type(known).alone)
+    return kind()
 
 
 def split_spec(text: str) -> tuple[Path, str]:
