@@ -319,8 +319,7 @@ class Classifier:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Feature maps, the gradients of the target's raw score for them, and the scores.
 
-        Returns:
-            (N, C, h, w), (N, C, h, w) and (N,); one forward and one backward an image.
+        They are (N, C, h, w), (N, C, h, w) and (N,); one forward and one backward an image.
         """
 
         def work(index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -339,7 +338,7 @@ class Classifier:
     def tail_rows(
         self, layer: Layer, images: Tensor, owner: Tensor, build: Callable[[Tensor, Tensor], Tensor]
     ) -> Tensor:
-        """Logits of rows that differ from an image only from one layer on.
+        """Logits (R, K) of rows that differ from an image only from one layer on.
 
         Where the network can be cut behind the layer, only its tail runs (counted as `tails`);
         else the whole network runs with the layer's output replaced (counted as `forwards`).
@@ -350,9 +349,6 @@ class Classifier:
             owner: int64 (R,), the image that each row belongs to.
             build: maps (row indices (B,), that rows' raw layer outputs) to changed outputs, in the
                 layer's own layout.
-
-        Returns:
-            float32 (R, K).
         """
         tail = self._tail(layer, images)
         with torch.no_grad():
@@ -367,7 +363,12 @@ class Classifier:
         return self._tails[key]
 
     def in_batches(
-        self, mode: str, count: int, like: Tensor, work: Callable[[Tensor], Result]
+        self,
+        mode: str,
+        count: int,
+        like: Tensor,
+        work: Callable[[Tensor], Result],
+        tail: nn.Module | None = None,
     ) -> Iterator[Result]:
         """Work on row indices (B,) in full batches, in halves where memory runs out.
 
@@ -375,8 +376,9 @@ class Classifier:
             mode: "forward" or "backward", which decides the batch size.
             count, like: as in `rows`.
             work: takes int64 row indices (B,) on the device; what it returns is yielded in order.
+            tail: what runs instead of the network, on inputs like `like`.
         """
-        size = self.size(mode, like)
+        size = self.size(mode, like, tail)
         start = 0
         while start < count:
             index = torch.arange(start, min(start + size, count), device=self.device)
@@ -390,8 +392,9 @@ class Classifier:
             yield result
             start += len(index)
 
-    def size(self, mode: str, like: Tensor) -> int:
-        """Rows a call for "forward" or "backward" on images of this shape."""
-        settle_memory_format(self.network, like)
+    def size(self, mode: str, like: Tensor, tail: nn.Module | None = None) -> int:
+        """Rows a call for "forward" or "backward" on inputs of this shape."""
+        if tail is None:
+            settle_memory_format(self.network, like)
         with self.counter.paused():
-            return self._sizes.get(mode, like, self.network)
+            return self._sizes.get(mode, like, self.network if tail is None else tail)

@@ -114,4 +114,5 @@ def tail_rows(
         logits: Tensor = tail(build(index, raw[owner[index]]))
         return logits.float()
 
-    return torch.cat(list(model.in_batches("forward", owner.shape[0], images, work)))
+    like = images if raw is None else raw
+    return torch.cat(list(model.in_batches("forward", len(owner), like, work, tail)))
