@@ -8,6 +8,7 @@ import xbench.cli.judging
 import xbench.cli.lists
 import xbench.cli.models
 import xbench.cli.proving
+import xbench.cli.publishing
 import xbench.cli.reporting
 import xbench.cli.running
 import xbench.cli.training  # noqa: F401 - each import registers its commands

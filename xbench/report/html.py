@@ -1,7 +1,7 @@
 """The HTML report: one self-contained page, offline, no libraries."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,34 @@ from xbench.report.method_pages import method_pages
 from xbench.report.slices import slices
 from xbench.running.session import command_text
 
+SECTIONS: Mapping[str, str] = {
+    "advice": "Advice",
+    "leaderboard": "Leaderboard",
+    "ranks": "Ranks and ties",
+    "gates": "Gates",
+    "skill": "Skill",
+    "cost": "Cost",
+    "curves": "Curves",
+    "agreement": "Agreement",
+    "gallery": "Gallery",
+    "slices": "Slices",
+    "methods": "Methods",
+    "metrics": "Metrics",
+    "reproduce": "Reproduce",
+}
+PUBLISHED = tuple(name for name in SECTIONS if name not in ("curves", "gallery", "slices"))
+"""What the page of a published board shows: what its cells suffice for."""
 HEAT_METHODS = 30
 GALLERY_METHODS = 24
 
 
-def render(findings: Findings) -> str:
-    """The report as one HTML text, a pure function of the run folder."""
+def render(findings: Findings, sections: Collection[str] = tuple(SECTIONS)) -> str:
+    """The report as one HTML text, a pure function of the run folder.
+
+    Args:
+        findings: the run.
+        sections: which of `SECTIONS` to show.
+    """
     environment = Environment(
         loader=PackageLoader("xbench.report"),
         autoescape=select_autoescape(default=True),
@@ -35,9 +57,10 @@ def render(findings: Findings) -> str:
         lstrip_blocks=True,
     )
     groups = board_view.columns(findings)
-    sliced_methods, parts = slices(findings)
-    shown, further = _curves(findings)
+    sliced_methods, parts = slices(findings) if "slices" in sections else ([], [])
+    shown, further = _curves(findings) if "curves" in sections else ([], [])
     return environment.get_template("report.html.j2").render(
+        sections={name: title for name, title in SECTIONS.items() if name in sections},
         manifest=findings.manifest,
         board=findings.board,
         command=command_text(findings.manifest["command"]),
@@ -53,7 +76,7 @@ def render(findings: Findings) -> str:
         curves=shown,
         more_curves=further,
         agreement=_agreement(findings),
-        gallery=_gallery(findings),
+        gallery=_gallery(findings) if "gallery" in sections else [],
         side=SIDE,
         slice_methods=sliced_methods,
         slices=parts,

@@ -48,6 +48,8 @@ def _standing(board: Leaderboard, row: Row) -> str:
         return f"A control: a yardstick, no explanation.{rank}"
     if row.rank is None:
         return f"No place: {row.note or 'nothing was ranked'}."
+    if row.mean_rank is None:
+        return f"Place {rank_text(row)}: it fails no gate of the board."
     tied = [
         m for m in board.ranking.methods if m != row.method and board.ranking.tied(row.method, m)
     ]

@@ -11,8 +11,13 @@ from xbench.report.findings import Findings
 from xbench.report.tables import DIGITS
 
 
-def structured(findings: Findings) -> str:
-    """The board, gates, skills, comparisons and cautions as JSON text, NaN as null."""
+def structured(findings: Findings, *, compact: bool = False) -> str:
+    """The board, gates, skills, comparisons and cautions as JSON text, NaN as null.
+
+    Args:
+        findings: the run.
+        compact: leave out the comparisons of all pairs, of which there are many.
+    """
     board, manifest = findings.board, findings.manifest
     ranking = board.ranking
     content = {
@@ -38,7 +43,7 @@ def structured(findings: Findings) -> str:
             }
             for row in board.rows
         ],
-        "comparisons": [asdict(comparison) for comparison in ranking.comparisons],
+        "comparisons": [] if compact else [asdict(one) for one in ranking.comparisons],
         "cautions": cautions(findings),
     }
     return json.dumps(_clean(content), indent=1, sort_keys=True, allow_nan=False) + "\n"

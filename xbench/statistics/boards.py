@@ -10,11 +10,18 @@ from xbench.registry import LEADERBOARDS
 
 def board_rows() -> list[dict[str, Any]]:
     """Every board of the catalogue as plain data, for a manifest."""
-    boards = [LEADERBOARDS.create(entry.name).value for entry in LEADERBOARDS]
-    return [
-        {"card": asdict(board.card), "alpha": board.alpha, "min_images": board.min_images}
-        for board in boards
-    ]
+    return [board_row(entry.name) for entry in LEADERBOARDS]
+
+
+def board_row(name: str) -> dict[str, Any]:
+    """One board of the catalogue as plain data.
+
+    Raises:
+        UnknownNameError: there is no such board.
+    """
+    chosen = LEADERBOARDS.create(name)
+    board = chosen.value
+    return {"card": asdict(chosen.card), "alpha": board.alpha, "min_images": board.min_images}
 
 
 def boards_of(manifest: Mapping[str, Any]) -> list[Board]:
