@@ -1,5 +1,6 @@
 # make run    everything `xbench run --methods all` does on the embedded suite, with a report
 # make test   the fast tests        make test-slow   the others
+# make chaos  200 kills of a small run, each resumed     make fuzz  10,000 hostile inputs
 # make check  format, lint, types
 # make audit  grade every metric on planted truth     make reproduce  what must hold, and what was found
 # Each makes .venv first where it is missing or older than what it was made from.
@@ -10,7 +11,7 @@ STAMP := $(VENV)/.made-from-pyproject-and-constraints
 CODE := xbench methods metrics datasets leaderboards tests benchmarks examples
 TYPED := xbench methods metrics datasets leaderboards
 
-.PHONY: run test test-slow test-all check format lock docs matrix clean audit reproduce
+.PHONY: run test test-slow test-all check format lock docs matrix clean audit reproduce chaos fuzz
 
 run: $(STAMP)
 	$(VENV)/bin/xbench run --methods all --limit 6 --max-calls 250
@@ -22,6 +23,12 @@ test-slow: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 -m "slow"
 
 test-all: test test-slow
+
+chaos: $(STAMP)
+	$(VENV)/bin/python tests/chaos.py --kills 200
+
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/fuzz.py --inputs 10000
 
 check: $(STAMP)
 	$(VENV)/bin/ruff format --check $(CODE)

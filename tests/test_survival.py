@@ -82,6 +82,7 @@ def test_a_signal_finishes_the_unit_and_says_how_to_go_on(
 ) -> None:
     out = tmp_path / "run"
     progress = Signals(5, number)
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(StoppedError) as caught:
         run_grid(settings(out), progress=progress)
     assert progress.steps == 5
@@ -90,7 +91,7 @@ def test_a_signal_finishes_the_unit_and_says_how_to_go_on(
     assert "after the unit in flight" in capfd.readouterr().err
     with closing(Store(out / "records.sqlite", readonly=True)) as store:
         assert len(store.units()) == 5
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     run = run_grid(settings(out, resume=True))
     assert run.tally is not None
     assert run.tally.kept == 5

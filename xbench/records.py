@@ -70,7 +70,7 @@ class Record:
 
 COLUMNS = tuple(f.name for f in fields(Record))
 _TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL", "float | None": "REAL"}
-_PYTHON = {"int": int, "float": float, "float | None": float}
+_PYTHON = {"int": int, "float": lambda x: float(x) + 0.0, "float | None": lambda x: float(x) + 0.0}
 
 
 @dataclass(frozen=True)
@@ -204,6 +204,15 @@ class Store:
         rows = self.db.execute("SELECT method, other, metric, chunk, repetition FROM units")
         return {Unit(*row) for row in rows}
 
+    def verdict(self, unit: Unit) -> tuple[Status, str]:
+        """Status and reason of a finished unit, as they stand in its first row."""
+        row = self.db.execute(
+            "SELECT status, reason FROM records WHERE method=? AND other=? AND metric=? "
+            "AND chunk=? AND repetition=?",
+            astuple(unit),
+        ).fetchone()
+        return ("ok", "") if row is None else (row[0], row[1])
+
     def frame(self) -> pd.DataFrame:
         """All records, sorted by identity, one typed column a field.
 
@@ -265,7 +274,7 @@ def read_frame(path: Path) -> pd.DataFrame:
 
 
 def stored(record: Record) -> tuple[object, ...]:
-    """A record as its table gives it back: every number of the type of its column."""
+    """A record as its table gives it back: numbers of its columns' types, no negative zeros."""
     return tuple(
         value if value is None else _PYTHON.get(_type_name(f.type), str)(value)
         for f, value in zip(fields(Record), astuple(record), strict=True)

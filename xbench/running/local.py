@@ -116,8 +116,11 @@ class _Runner:
         for method in self.grid.methods:
             if method.label not in needed:
                 continue
-            explained = cells.explain(self.grid, batch, method, self.cache, guard, self._probe)
-            self._write(batch, Unit(method.label, "", EXPLAIN, batch.number), explained, missing)
+            unit = Unit(method.label, "", EXPLAIN, batch.number)
+            explained = self._failed_before(unit, missing) or cells.explain(
+                self.grid, batch, method, self.cache, guard, self._probe
+            )
+            self._write(batch, unit, explained, missing)
             if explained.maps is not None:
                 maps[method.label] = explained.maps
             self._metrics(batch, method, explained, missing, guard)
@@ -153,6 +156,13 @@ class _Runner:
                 maps = explained.maps
                 outcome = cells.score(self.grid, batch, method, maps, metric, guard, again)
             self._write(batch, unit, outcome, missing)
+
+    def _failed_before(self, unit: Unit, missing: set[Unit]) -> Outcome | None:
+        """What an earlier process recorded of an explanation that gave no maps: final as well."""
+        if unit in missing:
+            return None
+        status, reason = self.store.verdict(unit)
+        return None if status == "ok" else Outcome(status, reason)
 
     def _probe(self, method: Chosen[Method]) -> str | None:
         """What is silently wrong with a method on this model; looked at once a run."""
@@ -216,7 +226,7 @@ def _records(grid: Grid, batch: Batch, unit: Unit, outcome: Outcome) -> Iterator
                 repetition=unit.repetition,
                 value=value if fine else None,
                 status="undefined" if outcome.status == "ok" and not fine else outcome.status,
-                reason="" if fine else reason,
+                reason="" if fine else _why(unit, metric, reason, outcome, i),
                 forwards=outcome.cost.forwards * share,
                 backwards=outcome.cost.backwards * share,
                 tails=outcome.cost.tails * share,
@@ -227,6 +237,14 @@ def _records(grid: Grid, batch: Batch, unit: Unit, outcome: Outcome) -> Iterator
                 confidence=float(batch.confidence[i]),
                 chunk=batch.number,
             )
+
+
+def _why(unit: Unit, metric: str, reason: str, outcome: Outcome, image: int) -> str:
+    """Why a value is missing; that of a detail may be while the metric's own is there."""
+    scores = outcome.scores
+    if metric == unit.metric or scores is None or not bool(scores.defined[image]):
+        return reason
+    return f"{metric} has no value on this image, though {unit.metric} has one."
 
 
 def _curves(batch: Batch, unit: Unit, outcome: Outcome) -> Iterator[Curve]:
