@@ -69,6 +69,7 @@ class CascadingRandomization(Metric):
         range=(-1.0, 1.0),
         needs=("model", "explain"),
         forwards="1 + min(depths, layers)",
+        shared="1 + min(depths, layers)",
         explains="min(depths, layers) if smooth == 0 else smooth * (1 + min(depths, layers))",
         invariances=("monotone", "scale", "shift"),
         chance="0",

@@ -41,6 +41,7 @@ class ClassSensitivity(Metric):
         range=(-1.0, 1.0),
         needs=("model", "explain"),
         forwards="1",
+        shared="1",
         explains="2",
         invariances=("monotone", "scale", "shift"),
         chance="0",

@@ -59,6 +59,7 @@ class ChangeStability(Metric):
         range=(-1.0, 1.0),
         needs=("model", "explain"),
         forwards="5",
+        shared="5",
         explains="4",
         invariances=("monotone", "scale", "shift"),
         chance="0 for a map drawn anew at each call",

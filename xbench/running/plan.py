@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -68,13 +68,23 @@ def make_plan(grid: Grid) -> Plan:
     sample = grid.source.read([0]).images.to(grid.model.device)
     facts = grid.model.facts(sample.shape)
     cells: list[PlannedCell] = []
+    paid: set[str] = set()
     for method in grid.methods:
         reason = method.value.supports(grid.model)
         own = method.value.cost(facts) if reason is None else Cost()
         if grid.max_map_calls is not None and own.calls > grid.max_map_calls:
             reason, own = f"{own.calls:,.0f} calls are above --max-map-calls", Cost()
         cells.append(PlannedCell(method.label, "explain", own, reason))
-        cells += [_planned(grid, method, metric, reason, facts) for metric in grid.single]
+        for metric in grid.single:
+            cell = _planned(grid, method, metric, reason, facts)
+            if (
+                cell.reason is None and metric.label in paid
+            ):  # the first method paid for what is shared
+                shared = min(metric.value.shared(facts), cell.cost.forwards)
+                cell = replace(cell, cost=cell.cost - Cost(shared))
+            elif cell.reason is None:
+                paid.add(metric.label)
+            cells.append(cell)
     forward, backward = speed(grid.model, sample)
     maps = len(grid.methods) * len(grid.source) * sample.shape[2] * sample.shape[3] * 4
     return Plan(cells, len(grid.source), forward, backward, maps / 2**20)
