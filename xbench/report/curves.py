@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import special
+
+from xbench.statistics.intervals import expanded_score
 
 Array = NDArray[np.float64]
 
@@ -49,7 +52,7 @@ class Family:
 
 
 def mean_band(values: Array, *, resamples: int = RESAMPLES, seed: int = 0) -> Band:
-    """Mean over images and pointwise 95 % percentile bootstrap band, images resampled.
+    """Mean over images and pointwise 95 % bootstrap band (expanded percentiles), images resampled.
 
     Args:
         values: (N, K), NaN where undefined (left out of that point).
@@ -71,7 +74,8 @@ def mean_band(values: Array, *, resamples: int = RESAMPLES, seed: int = 0) -> Ba
     means = _divide(weights @ filled, weights @ known.astype(np.float64))
     empty = ~known.any(axis=0)
     means[:, empty] = 0.0
-    low, high = np.nanquantile(means, (0.025, 0.975), axis=0)
+    tail = float(special.ndtr(-expanded_score(count)))
+    low, high = np.nanquantile(means, (tail, 1 - tail), axis=0)
     low[empty] = high[empty] = np.nan
     return Band(mean, low, high)
 
