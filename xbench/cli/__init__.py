@@ -3,7 +3,10 @@
 import xbench.cli.auditing
 import xbench.cli.comparing
 import xbench.cli.conforming
+import xbench.cli.editing
 import xbench.cli.explaining
+import xbench.cli.gating
+import xbench.cli.exporting
 import xbench.cli.judging
 import xbench.cli.lists
 import xbench.cli.models
@@ -11,7 +14,9 @@ import xbench.cli.proving
 import xbench.cli.publishing
 import xbench.cli.reporting
 import xbench.cli.running
-import xbench.cli.training  # noqa: F401 - each import registers its commands
+import xbench.cli.starting
+import xbench.cli.training
+import xbench.cli.versus  # noqa: F401 - each import registers its commands
 from xbench.allocator import keep_freed_memory
 from xbench.cli.app import app
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from xbench.contracts import Board
 from xbench.report.svg import COLORS, DASHES, Style
 from xbench.running.session import Run
 from xbench.statistics.advice import Recommendation
@@ -101,6 +102,7 @@ class Findings:
         return str(names[number]) if 0 <= number < len(names) else f"class {number}"
 
 
-def gather(run: Run) -> Findings:
-    """Read a run folder."""
-    return Findings(run.manifest, run.records, run.curves, run.leaderboard(), run.folder.maps_path)
+def gather(run: Run, board: Board | None = None) -> Findings:
+    """Read a run folder, judged by a board (default: overall, with all metrics)."""
+    judged = run.leaderboard(board)
+    return Findings(run.manifest, run.records, run.curves, judged, run.folder.maps_path)
