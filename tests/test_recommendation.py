@@ -9,7 +9,7 @@ from simulated import Planted
 
 from xbench.registry import LEADERBOARDS
 from xbench.statistics.advice import Recommendation
-from xbench.statistics.leaderboard import build_leaderboard
+from xbench.statistics.leaderboard import Leaderboard, build_leaderboard
 from xbench.statistics.recommendation import advise, recommend
 
 
@@ -44,24 +44,61 @@ def planted(number: int) -> dict[str, Planted]:
     return {name: methods[name] for name in names}
 
 
+TIES = ("tie a", "tie b", "tie c")
+APART = [("winner", tie) for tie in TIES] + [(tie, "last") for tie in TIES] + [("winner", "last")]
+"""Pairs that truly differ, by half a deviation or more."""
+NEVER = {"cheat", "partial", "random", "oracle", "random_smooth"}
+
+
+def is_never_advised(told: Recommendation, board: Leaderboard) -> bool:
+    """Whether neither the cheat nor the partial method nor a control is advised or placed."""
+    placed = [row.rank is not None for row in board.rows if not row.control]
+    own = {row.method: row.rank for row in board.rows}
+    return (
+        not NEVER & {told.pick, told.cheap, *told.tied}
+        and not NEVER & {point.method for point in told.pareto if point.calls_front}
+        and placed == sorted(placed, reverse=True)
+        and own["partial"] is None
+    )
+
+
 @pytest.mark.slow
 def test_twenty_planted_grids_are_judged_right() -> None:
-    found = ties_split = 0
-    names = ("tie a", "tie b", "tie c")
+    found = ties_split = wrong_order = 0
+    separated = []
     for number in range(20):
         records, manifest = simulated.simulate(planted(number), seed=number)
         board = build_leaderboard(records, manifest, LEADERBOARDS.create("general").value)
-        told = advise(board)
-        out = {refusal.method for refusal in told.refused}
-        assert "cheat" in out
+        told, ranking = advise(board), board.ranking
+        assert "cheat" in {refusal.method for refusal in told.refused}
         assert "partial" in told.left_out
-        assert told.pick not in ("cheat", "partial", "random", "oracle", "random_smooth")
-        assert not {"cheat", "partial"} & set(told.tied)
         assert "cheat" in told.text
+        assert is_never_advised(told, board)
         found += told.pick == "winner" and told.tied == ()
-        ties_split += not all(board.ranking.tied(a, b) for a in names for b in names)
+        ties_split += not all(ranking.tied(a, b) for a in TIES for b in TIES)
+        separated += [not ranking.tied(better, worse) for better, worse in APART]
+        order = [method for method in ranking.methods if method in ("winner", *TIES, "last")]
+        wrong_order += (order[0], order[-1]) != ("winner", "last")
     assert found >= 19  # 95 %
+    assert np.mean(separated) >= 0.95
     assert ties_split <= 1
+    assert wrong_order == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", LEADERBOARDS, ids=lambda entry: entry.name)
+def test_a_failed_gate_is_never_advised_on_any_board(entry) -> None:  # type: ignore[no-untyped-def]
+    if entry.card.kind != "ranks":
+        return
+    for number in range(4):  # each way to fail a gate, each kind of hole
+        methods = planted(number)
+        methods["partial"] = Planted(4.0, missing=simulated.RANKED)
+        records, manifest = simulated.simulate(methods, seed=number)
+        records = records[(records["method"] != "partial") | (records["metric"] != "explain")]
+        board = build_leaderboard(records, manifest, LEADERBOARDS.create(entry.name).value)
+        told = advise(board)
+        assert is_never_advised(told, board)
+        assert "cheat" in {refusal.method for refusal in told.refused}
 
 
 @pytest.mark.slow

@@ -73,12 +73,13 @@ def _left_out(board: Leaderboard) -> dict[str, str]:
 
 
 def _refused(board: Leaderboard) -> tuple[Refusal, ...]:
-    explainers = [row for row in board.rows if not row.control and row.failed]
+    """Every failed gate of every explainer; a board may place what nobody should be advised."""
     return tuple(
         Refusal(row.method, gate, result.verdict, result.reason)
-        for row in explainers
-        for gate in row.failed
-        for result in [board.gates[row.method][gate]]
+        for row in board.rows
+        if not row.control
+        for gate, result in board.gates[row.method].items()
+        if gate in row.failed or result.verdict == "fail"
     )
 
 
