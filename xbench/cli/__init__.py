@@ -5,8 +5,9 @@ import xbench.cli.comparing
 import xbench.cli.conforming
 import xbench.cli.editing
 import xbench.cli.explaining
-import xbench.cli.gating
 import xbench.cli.exporting
+import xbench.cli.gating
+import xbench.cli.imagining
 import xbench.cli.judging
 import xbench.cli.lists
 import xbench.cli.models

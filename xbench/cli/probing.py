@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from xbench.contracts import Samples
     from xbench.probes.contract import Exhibit
 
+DEFAULT_METHODS = "gradcam,integrated_gradients[n_steps=20],smoothgrad[n_samples=20],occlusion"
+"""As in probes.maps, which loads torch; tested."""
+
 Images = Annotated[
     list[str],
     typer.Argument(metavar="IMAGE...", help="Image files, or one data set such as `planted`."),

@@ -1,0 +1,72 @@
+"""`xbench visualize`, `style` and `dissect`: what networks want to see, follow and tell apart."""
+
+from typing import Annotated
+
+import typer
+
+from xbench.cli import options as o
+from xbench.cli import probing as p
+from xbench.cli.app import app, teach
+from xbench.errors import ParameterError
+
+
+@app.command()
+@teach
+def visualize(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[CLASS]", help="A class by name or number; several with commas."),
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="LAYER:NUMBER, a channel whose activation is maximized.")
+    ] = None,
+    dream: Annotated[
+        str | None, typer.Option(help="A layer whose activations on --image are amplified.")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="The image that --dream starts from.")] = None,
+    generator: Annotated[
+        str | None, typer.Option(help="PATH.py:FUNCTION, codes to images in [0, 1], as a prior.")
+    ] = None,
+    code: Annotated[int, typer.Option(help="Length of the generator's code.")] = 128,
+    steps: Annotated[int, typer.Option(help="Gradient steps.")] = 256,
+    rate: Annotated[float, typer.Option(help="Length of the first step.")] = 0.02,
+    l2: Annotated[float, typer.Option(help="Pull towards gray.")] = 0.002,
+    blur: Annotated[float, typer.Option(help="Sigma of the blur every fourth step.")] = 0.6,
+    jitter: Annotated[int, typer.Option(help="Largest random shift in pixels.")] = 4,
+    clip: Annotated[float, typer.Option(help="Share of the least pixels set back to gray.")] = 0.02,
+    tv: Annotated[float, typer.Option(help="Weight of total variation.")] = 0.2,
+    octaves: Annotated[int, typer.Option(help="Sizes of --dream.")] = 3,
+    model: o.Model = "reference",
+    weights: o.Weights = None,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    batch_size: o.BatchSize = "auto",
+    layer: o.LayerOption = None,
+    folder: p.Out = None,
+) -> None:
+    """Make the image that a class or a unit answers to most, or let a layer dream."""
+    if dream is not None and image is None:
+        raise ParameterError("--dream starts from an image; give --image FILE (or planted).")
+    from xbench.probes.visualize import blank
+
+    loaded = p.Loaded(model, weights, device, batch_size, layer, seed)
+    values = {
+        "target": target,
+        "unit": unit,
+        "dream": dream,
+        "generator": generator,
+        "code": code,
+        "steps": steps,
+        "rate": rate,
+        "l2": l2,
+        "blur": blur,
+        "jitter": jitter,
+        "clip": clip,
+        "tv": tv,
+        "octaves": octaves,
+    }
+    samples = loaded.read([image]) if image is not None else blank(loaded.model)
+    loaded.show("visualize", samples, values, folder)
+
+
+app.command(name="visualise", hidden=True)(visualize)
