@@ -204,17 +204,32 @@ def test_blur_integrated_gradients_match_the_paper(cnn: Classifier, streams: Str
         assert correlation(maps[i], twin.sum(0)) > 0.999
 
 
-def test_gradient_shap_matches_captum_in_expectation(
-    linear: tuple[Classifier, Tensor, Streams],
+@pytest.mark.parametrize(("name", "stdev"), [("gradient_shap", 0.09), ("expected_gradients", 0.0)])
+def test_gradient_shap_matches_captum_on_the_same_draws(
+    name: str, stdev: float, cnn: Classifier, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, images, _streams = linear
-    found = explain("gradient_shap[n_samples=400]", *linear)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        original = captum.attr.GradientShap(model.network).attribute(
-            images.clone(), torch.rand(400, 3, 12, 12), target=TARGETS, n_samples=400, stdevs=0.09
+    """Captum draws noise, baselines and points; it gets those of the streams, one image a time."""
+    images, draws = nets.pictures(3), 6
+    found = explain(f"{name}[n_samples={draws}]", cnn, images, streams)
+    shape = tuple(images.shape[1:])
+    core = captum.attr._core.gradient_shap
+    for i in range(3):
+        own = streams.select([i])
+        starts = [
+            own.scoped(f"{own.scope}/baseline{k}").uniform(shape, "fill") for k in range(draws)
+        ]
+        points = [torch.rand(1, generator=streams.generator(i, "alpha", k)) for k in range(draws)]
+        noise = torch.stack(
+            [torch.randn(shape, generator=streams.generator(i, "noise", k)) for k in range(draws)]
         )
-    assert correlation(found, original.sum(1)) > 0.98
+        spread = images[i].max() - images[i].min()
+        rows = images[i] + stdev * spread * noise
+        monkeypatch.setattr(
+            core.np.random, "uniform", lambda *_, points=points: torch.cat(points).numpy()
+        )
+        peer = core.InputBaselineXGradient(cnn.network)
+        original = peer.attribute(rows, torch.cat(starts), target=int(TARGETS[i])).mean(0)
+        assert correlation(found[i], original.sum(0)) > 0.999
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import typer
 
 from xbench.cli import options as o
 from xbench.cli.app import app, err, out, teach
-from xbench.errors import RunError
+from xbench.errors import ParameterError, RunError
+
+_COLORS = {"rgb": (False,), "gray": (True,), "both": (False, True)}
 
 
 @app.command()
@@ -17,20 +19,24 @@ def matrix(
     networks: Annotated[
         str, typer.Option(help="all, or some of the networks, separated by commas.")
     ] = "all",
+    images: Annotated[str, typer.Option(help="rgb, gray or both.")] = "both",
     file: Annotated[Path | None, typer.Option("--out", help="Also write the table here.")] = None,
 ) -> None:
     """Run every method on every network, and print where it works or why it is refused."""
     from xbench.matrix import NETWORKS, matrix, matrix_markdown
     from xbench.registry import METHODS
 
+    if images not in _COLORS:
+        raise ParameterError(f"--images is rgb, gray or both, not '{images}'.")
     chosen = METHODS.entries()
     if methods != "all":
         chosen = list({one.entry.name: one.entry for one in METHODS.select(methods)}.values())
     wanted = NETWORKS if networks == "all" else tuple(networks.split(","))
     cells = []
-    for cell in matrix(chosen, wanted):
-        cells.append(cell)
-        err.print(f"{cell.network}: {cell.method} {cell.verdict.state}", markup=False)
+    for gray in _COLORS[images]:
+        for cell in matrix(chosen, wanted, gray=gray):
+            cells.append(cell)
+            err.print(f"{cell.network}: {cell.method} {cell.verdict.state}", markup=False)
     text = matrix_markdown(cells)
     typer.echo(text)
     if file is not None:
