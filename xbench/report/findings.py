@@ -13,6 +13,7 @@ from xbench.report.svg import COLORS, DASHES, Style
 from xbench.running.session import Run
 from xbench.statistics.advice import Recommendation
 from xbench.statistics.boards import boards_of
+from xbench.statistics.exposure import exposure
 from xbench.statistics.leaderboard import Leaderboard
 from xbench.statistics.recommendation import advise, recommend
 from xbench.statistics.skill import Skill, skill_of
@@ -78,6 +79,11 @@ class Findings:
     def advice(self) -> Recommendation:
         """What the run's board supports."""
         return advise(self.board)
+
+    @cached_property
+    def exposure(self) -> str:
+        """What the maps say of a watermark, where the run measured it; else ""."""
+        return exposure(self.board)
 
     @cached_property
     def uses(self) -> tuple[Recommendation, ...]:

@@ -84,6 +84,7 @@ def render(findings: Findings, sections: Collection[str] = tuple(SECTIONS)) -> s
         pages=method_pages(findings),
         advice=findings.advice,
         uses=findings.uses,
+        exposure=findings.exposure,
         cautions=cautions(findings),
     )
 

@@ -44,6 +44,7 @@ def structured(findings: Findings, *, compact: bool = False) -> str:
             for row in board.rows
         ],
         "comparisons": [] if compact else [asdict(one) for one in ranking.comparisons],
+        "exposure": findings.exposure,
         "cautions": cautions(findings),
     }
     return json.dumps(_clean(content), indent=1, sort_keys=True, allow_nan=False) + "\n"

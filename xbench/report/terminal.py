@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from xbench.report.tables import gates_text, heading, number, rank_text
+from xbench.statistics.exposure import exposure
 from xbench.statistics.leaderboard import Cell, Leaderboard, MetricInfo
 
 COLUMN = 14
@@ -51,6 +52,8 @@ def print_leaderboard(console: Console, board: Leaderboard) -> None:
         console.print(f"{len(valued) - len(shown)} more metrics are in the report.", markup=False)
     _print_gates(console, board)
     _print_reasons(console, board, valued)
+    if exposed := exposure(board):
+        console.print(exposed, markup=False, soft_wrap=True)
 
 
 def _headline(metrics: list[MetricInfo], room: int) -> list[MetricInfo]:
