@@ -12,7 +12,7 @@ from xbench.contracts import Samples
 from xbench.explaining import read_images
 from xbench.models.exact import exact_case, exact_classifier
 from xbench.models.reference import reference_classifier
-from xbench.probes.contract import PROBES, Exhibit, Probe
+from xbench.probes.contract import Exhibit, Probe, make_probe
 from xbench.probes.page import write_exhibit
 
 
@@ -32,7 +32,7 @@ def exact(structure: str, count: int = 4) -> tuple[Classifier, Samples]:
 
 
 def probe(name: str, **values: object) -> Probe:
-    return PROBES.adjust(PROBES.create(name), **values).value
+    return make_probe(name, **values).value
 
 
 def sound(exhibit: Exhibit, folder: Path) -> str:

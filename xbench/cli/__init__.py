@@ -16,6 +16,7 @@ import xbench.cli.publishing
 import xbench.cli.reporting
 import xbench.cli.running
 import xbench.cli.starting
+import xbench.cli.studying
 import xbench.cli.training
 import xbench.cli.versus  # noqa: F401 - each import registers its commands
 from xbench.allocator import keep_freed_memory

@@ -70,3 +70,68 @@ def visualize(
 
 
 app.command(name="visualise", hidden=True)(visualize)
+
+
+@app.command()
+@teach
+def style(
+    content: Annotated[str, typer.Argument(metavar="CONTENT", help="The image that stays.")],
+    look: Annotated[str, typer.Argument(metavar="STYLE", help="The image whose look it takes.")],
+    methods: p.SomeMethods = p.DEFAULT_METHODS,
+    steps: Annotated[int, typer.Option(help="Steps of the optimizer.")] = 150,
+    content_weight: Annotated[float, typer.Option(help="Weight of the content.")] = 1.0,
+    style_weight: Annotated[float, typer.Option(help="Weight of the style.")] = 10.0,
+    tv: Annotated[float, typer.Option(help="Weight of total variation.")] = 0.5,
+    model: o.Model = "reference",
+    weights: o.Weights = None,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    batch_size: o.BatchSize = "auto",
+    layer: o.LayerOption = None,
+    folder: p.Out = None,
+) -> None:
+    """Give an image the look of another one: do the maps keep to its content?"""
+    loaded = p.Loaded(model, weights, device, batch_size, layer, seed)
+    values = {
+        "methods": methods,
+        "steps": steps,
+        "content": content_weight,
+        "style": style_weight,
+        "tv": tv,
+    }
+    loaded.show("style", loaded.read([content, look]), values, folder)
+
+
+@app.command()
+@teach
+def dissect(
+    concepts: Annotated[
+        str, typer.Option(help="planted, or a data set with masks such as voc:DIR.")
+    ] = "planted",
+    limit: Annotated[int, typer.Option(help="Images, or planted scenes.")] = 96,
+    layers: Annotated[int, typer.Option(help="The last so many layers.")] = 5,
+    cut: Annotated[float, typer.Option(help="IoU above which a unit is a detector.")] = 0.04,
+    beside: Annotated[
+        str, typer.Option(help="Further models on the same page, separated by commas.")
+    ] = "",
+    model: o.Model = "reference",
+    weights: o.Weights = None,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    batch_size: o.BatchSize = "auto",
+    folder: p.Out = None,
+) -> None:
+    """Tell which units answer to which shapes, colors and textures, in which layers."""
+    from xbench.probes.visualize import blank
+
+    loaded = p.Loaded(model, weights, device, batch_size, None, seed)
+    own = concepts != "planted"
+    values = {
+        "concepts": "images" if own else "planted",
+        "scenes": 96 if own else limit,
+        "layers": layers,
+        "cut": cut,
+        "beside": beside,
+    }
+    samples = loaded.read([concepts], limit) if own else blank(loaded.model)
+    loaded.show("dissect", samples, values, folder)

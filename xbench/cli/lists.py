@@ -24,7 +24,7 @@ def methods(as_json: o.JsonFlag = False) -> None:
     """List the saliency methods with their cards."""
     from xbench.registry import METHODS
 
-    _show(METHODS, as_json, ("summary", "family", "needs", "calls", "paper", "limitations"))
+    show(METHODS, as_json, ("summary", "family", "needs", "calls", "paper", "limitations"))
 
 
 @app.command()
@@ -33,7 +33,7 @@ def metrics(as_json: o.JsonFlag = False) -> None:
     """List the metrics with their cards."""
     from xbench.registry import METRICS
 
-    _show(
+    show(
         METRICS, as_json, ("summary", "property", "direction", "needs", "calls", "chance", "paper")
     )
 
@@ -44,7 +44,7 @@ def datasets(as_json: o.JsonFlag = False) -> None:
     """List the image sources with their cards."""
     from xbench.registry import DATASETS
 
-    _show(DATASETS, as_json, ("summary", "argument", "layout", "truth"))
+    show(DATASETS, as_json, ("summary", "argument", "layout", "truth"))
 
 
 @app.command()
@@ -53,7 +53,7 @@ def leaderboards(as_json: o.JsonFlag = False) -> None:
     """List the boards: what is ranked, by which metrics, with which gates."""
     from xbench.registry import LEADERBOARDS
 
-    _show(LEADERBOARDS, as_json, ("summary",))
+    show(LEADERBOARDS, as_json, ("summary",))
 
 
 def describe(entry: "Entry[Any]") -> dict[str, Any]:
@@ -64,7 +64,8 @@ def describe(entry: "Entry[Any]") -> dict[str, Any]:
     return {**card, "parameters": entry.parameters}
 
 
-def _show(registry: "Registry[Any]", as_json: bool, columns: tuple[str, ...]) -> None:
+def show(registry: "Registry[Any]", as_json: bool, columns: tuple[str, ...]) -> None:
+    """Print a catalogue, its broken modules on standard error."""
     entries = registry.entries()
     if as_json:
         out.print_json(json.dumps([describe(entry) for entry in entries], default=str))

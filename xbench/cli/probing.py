@@ -76,10 +76,10 @@ class Loaded:
         folder: Path | None,
     ) -> "Exhibit":
         """Run a probe, write its page, and print what it says and where the page is."""
-        from xbench.probes.contract import PROBES
+        from xbench.probes.contract import make_probe
         from xbench.probes.page import write_exhibit
 
-        probe = PROBES.adjust(PROBES.create(name), **values).value
+        probe = make_probe(name, **values).value
         folder = folder or Path("exhibits") / name
         with Teller() as tell:
             exhibit = probe.run(self.model, samples, seed=self.seed, tell=tell)

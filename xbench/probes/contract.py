@@ -3,14 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, get_type_hints
 
 import pandas as pd
 
 from xbench.classifier import Classifier
 from xbench.contracts import Card, Samples
-from xbench.errors import DataError
-from xbench.registry import Registry
+from xbench.errors import DataError, ParameterError
+from xbench.names import Value
+from xbench.registry import Chosen, Registry, fit_value
 
 Tell = Callable[[int, int, str], None]
 """Told of progress: units done, units in all, what runs now."""
@@ -138,3 +139,23 @@ def pick(samples: Samples, rows: list[int]) -> Samples:
 
 
 PROBES: Registry[Probe] = Registry("probe", "probes")
+
+
+def make_probe(name: str, **values: Value) -> Chosen[Probe]:
+    """The probe of a name with some of its parameters, lists of names as one text.
+
+    Raises:
+        UnknownNameError: no such probe.
+        ParameterError: an unknown parameter, or a value of the wrong kind or range.
+    """
+    entry = PROBES.entry(name)
+    defaults = entry.parameters
+    for key in values:
+        if key not in defaults:
+            raise ParameterError(
+                f"The probe '{name}' has no parameter '{key}'; it has {', '.join(defaults)}."
+            )
+    hints = get_type_hints(entry.factory)
+    fitted = {key: fit_value(value, hints[key], f"{name}: {key}") for key, value in values.items()}
+    identity = f"{name}{sorted({**defaults, **fitted}.items())}"
+    return Chosen(name, identity, entry.factory(**fitted), entry.card, entry)

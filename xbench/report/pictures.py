@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,43 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from xbench.errors import ParameterError
+
 Array = NDArray[np.float32]
 
+SCALES = ("own", "shared")
 
-def gallery_png(
+
+@dataclass(frozen=True)
+class Look:
+    """How maps are drawn.
+
+    Attributes:
+        scale: "own" gives every map a scale of its own; "shared" one scale a method, so that the
+            classes of an image can be compared.
+        reading: how the maps were read, "" as they are; it is named on the page.
+    """
+
+    scale: str = "own"
+    reading: str = ""
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise ParameterError(f"scale is {' or '.join(SCALES)}, not '{self.scale}'.")
+
+    @property
+    def words(self) -> str:
+        """The scale in words."""
+        return "one color scale a method" if self.scale == "shared" else "one color scale a map"
+
+
+def gallery_file(
     image: Array,
     bars: Sequence[tuple[str, float]],
     classes: Sequence[str],
-    maps: Mapping[str, Sequence[Array | str]],
-    signed: Mapping[str, bool],
+    found: tuple[Mapping[str, Sequence[Any]], Mapping[str, bool]],
+    look: Look,
+    kind: str = "png",
 ) -> bytes:
     """One page: image and bar chart above, then a row a class and a column a method.
 
@@ -25,12 +54,15 @@ def gallery_png(
         image: (H, W, C) in [0, 1].
         bars: class name and probability, most probable first.
         classes: the explained classes, one row each.
-        maps: method to one map (H, W) a class, or the sentence why there is none.
-        signed: whether a method's map is drawn with a diverging palette.
+        found: by method one map (H, W) a class, or the sentence why there is none; and whether it
+            is drawn with a diverging palette.
+        look: scale and reading.
+        kind: "png" or "pdf".
 
     Returns:
-        the PNG file's bytes.
+        the file's bytes.
     """
+    maps, signed = found
     columns = max(len(maps), 3)
     figure = Figure(figsize=(2.1 * columns + 1.0, 3.4 + 2.3 * len(classes)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -46,32 +78,40 @@ def gallery_png(
     right.set_xlabel("probability", fontsize=8)
     right.tick_params(axis="x", labelsize=7)
     grid = body.subplots(len(classes), len(maps), squeeze=False)
-    for column, (method, found) in enumerate(maps.items()):
+    for column, (method, drawn) in enumerate(maps.items()):
+        top = _top([one for one in drawn if not isinstance(one, str)])
         for row, name in enumerate(classes):
             axis = grid[row][column]
-            _draw(axis, image, found[row], signed[method])
+            _draw(axis, image, drawn[row], signed[method], top if look.scale == "shared" else 0.0)
             if row == 0:
                 axis.set_title(method, fontsize=8)
             if column == 0:
                 axis.set_ylabel(name[:26], fontsize=8)
+    figure.supxlabel(f"Maps read {look.reading or 'as they are'}, {look.words}", fontsize=8)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    unnamed = {"Software": None} if kind == "png" else {"Creator": None, "CreationDate": None}
+    figure.savefig(buffer, format=kind, dpi=110, metadata=unnamed)
     return buffer.getvalue()
 
 
-def _draw(axis: Any, image: Array, found: "Array | str", signed: bool) -> None:
+def _top(found: Sequence[Array]) -> float:
+    """The 99th percentile of the magnitudes of all maps of a method."""
+    return float(np.percentile(np.abs(np.stack(found)), 99)) if found else 0.0
+
+
+def _draw(axis: Any, image: Array, found: "Array | str", signed: bool, shared: float) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     if isinstance(found, str):
         axis.text(0.5, 0.5, found, fontsize=6, wrap=True, ha="center", va="center")
         return
-    top = float(np.percentile(np.abs(found), 99)) or 1.0
+    top = shared or _top([found]) or 1.0
     gray = image.mean(axis=2)
     axis.imshow(gray, cmap="gray", vmin=0, vmax=1)
     if signed and found.min() < 0:
         axis.imshow(found, cmap="PuOr_r", vmin=-top, vmax=top, alpha=0.75)
     else:
-        low = float(found.min())
+        low = min(0.0, float(found.min())) if shared else float(found.min())
         axis.imshow(found, cmap="viridis", vmin=low, vmax=max(top, low + 1e-12), alpha=0.75)
 
 

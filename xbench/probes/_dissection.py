@@ -1,0 +1,138 @@
+"""Network dissection (Bau et al. 2017): which unit of a layer answers to which concept."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from xbench.classifier import Classifier, Layer
+from xbench.operations.pixels import upsample
+from xbench.probes._concepts import Concepts, shrunk
+
+LARGEST = 56
+_POOLED = ("MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d")
+_ACTIVATIONS = ("ReLU", "ReLU6", "LeakyReLU", "ELU", "GELU", "SiLU", "Hardswish", "PReLU", "CELU")
+
+
+def last_layers(model: Classifier, image: Tensor, count: int) -> list[Layer]:
+    """The last layers with feature maps: activations, or what has maps where there are none.
+
+    Args:
+        model: the classifier.
+        image: (1, C, H, W).
+        count: at most so many, in order of execution.
+    """
+    traced = model.trace(image)
+    spatial = [
+        layer
+        for layer in sorted(traced.layers, key=lambda layer: layer.order)
+        if layer.name in traced.leaves
+        and layer.grid not in ((0, 0), (1, 1))
+        and layer.kind not in _POOLED
+        and layer.calls == 1
+    ]
+    active = [layer for layer in spatial if layer.kind in _ACTIVATIONS]
+    return (active or spatial)[-count:]
+
+
+def dissect(
+    model: Classifier, layer: Layer, concepts: Concepts, share: float, chunk: int = 32
+) -> pd.DataFrame:
+    """IoU of every unit with its best concept.
+
+    A unit's threshold is the activation that it exceeds on `share` of all places of all images; its
+    maps, upsampled, above the threshold are compared with the masks over all images together.
+
+    Args:
+        model: the classifier.
+        layer: whose channels are the units.
+        concepts: images with masks.
+        share: of the places at which a unit counts as active.
+        chunk: images at a time.
+
+    Returns:
+        one record a unit: unit, concept, kind, iou, and `chance`, the IoU with the best concept of
+        masks that belong to other images.
+    """
+    images = concepts.images.to(model.device)
+    features = torch.cat(
+        [
+            model.activations(images[start : start + chunk], layer)
+            for start in range(0, len(images), chunk)
+        ]
+    )
+    names = list(concepts.masks)
+    size = (min(LARGEST, images.shape[2]), min(LARGEST, images.shape[3]))
+    masks = torch.stack([shrunk(concepts.masks[name], size) for name in names], dim=1)
+    threshold = _thresholds(features, share)
+    true = _ious(features, threshold, masks.to(features), chunk)
+    turned = masks.roll(max(1, len(masks) // 2), dims=0)
+    chance = _ious(features, threshold, turned.to(features), chunk)
+    best = true.max(dim=1)
+    constant = features.amax(dim=(0, 2, 3)) <= features.amin(dim=(0, 2, 3))
+    frame = pd.DataFrame(
+        {
+            "unit": range(len(true)),
+            "concept": [names[int(index)] for index in best.indices],
+            "kind": [concepts.kinds[names[int(index)]] for index in best.indices],
+            "iou": best.values.cpu().double().numpy(),
+            "chance": chance.max(dim=1).values.cpu().double().numpy(),
+        }
+    )
+    return frame[~constant.cpu().numpy()].reset_index(drop=True)
+
+
+def _thresholds(features: Tensor, share: float) -> Tensor:
+    """The activation that each unit exceeds on a share of the places, (C,)."""
+    flat = features.transpose(0, 1).flatten(1)
+    place = min(flat.shape[1], max(1, round(share * flat.shape[1])))
+    return flat.topk(place, dim=1).values[:, -1]
+
+
+def _ious(features: Tensor, threshold: Tensor, masks: Tensor, chunk: int) -> Tensor:
+    """IoU (C, K) of units above their thresholds with masks (N, K, h, w)."""
+    size = (int(masks.shape[2]), int(masks.shape[3]))
+    shared = torch.zeros(features.shape[1], masks.shape[1], dtype=torch.float64)
+    active, covered = torch.zeros(features.shape[1]).double(), masks.double().sum(dim=(0, 2, 3))
+    for start in range(0, len(features), chunk):
+        part = upsample(features[start : start + chunk], size)
+        on = (part >= threshold.view(1, -1, 1, 1)) & (part > part.amin())
+        flat = on.transpose(0, 1).flatten(1).float()
+        some = masks[start : start + chunk].transpose(0, 1).flatten(1)
+        shared += (flat @ some.T).double().cpu()
+        active += flat.sum(dim=1).double().cpu()
+    union = active[:, None] + covered.cpu()[None] - shared
+    return shared / union.clamp(min=1)
+
+
+def concept_counts(units: pd.DataFrame, cut: float) -> pd.DataFrame:
+    """How many units of each layer detect each concept: IoU above the cut and above chance."""
+    found = units[detects(units, cut)]
+    grouped = found.groupby(["model", "layer", "kind", "concept"], sort=False)
+    counts = grouped.agg(units=("unit", "size"), best=("iou", "max")).reset_index()
+    return counts.sort_values(["model", "layer", "units"], ascending=[True, True, False])
+
+
+def detects(units: pd.DataFrame, cut: float) -> "pd.Series[bool]":
+    """Whether each unit is a detector of its concept."""
+    return (units["iou"] > cut) & (units["iou"] > 1.5 * units["chance"])
+
+
+def layer_table(units: pd.DataFrame, cut: float, kinds: Sequence[str]) -> pd.DataFrame:
+    """Units, detectors and different concepts of every layer, and detectors by kind of concept."""
+    rows = []
+    for (model, layer), part in units.groupby(["model", "layer"], sort=False):
+        found = part[detects(part, cut)]
+        row: dict[str, object] = {
+            "model": model,
+            "layer": layer,
+            "units": len(part),
+            "detectors": len(found),
+            "share": len(found) / len(part),
+            "concepts": found["concept"].nunique(),
+        }
+        row |= {kind: int((found["kind"] == kind).sum()) for kind in kinds}
+        row |= {"mean_iou": float(part["iou"].mean()), "chance": float(part["chance"].mean())}
+        rows.append(row)
+    return pd.DataFrame(rows)
