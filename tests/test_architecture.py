@@ -15,7 +15,7 @@ LAYERS = (  # from the ground up; a module imports its own layer and those below
     {"models", "records", "checked_store", "statistics", "docs", "settings", "selection", "reading"},
     {"running"},
     {"explaining", "report", "probes", "plugins"},
-    {"audit", "exact_table", "conformance", "honesty", "matrix", "publishing", "verifying"},
+    {"audit", "exact_table", "conformance", "honesty", "matrix", "reusing", "comparing", "checking", "gating", "publishing", "verifying"},
     {"api"},
     {"cli"},
 )

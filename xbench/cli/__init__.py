@@ -10,6 +10,7 @@ import xbench.cli.gating
 import xbench.cli.imagining
 import xbench.cli.judging
 import xbench.cli.lists
+import xbench.cli.merging
 import xbench.cli.models
 import xbench.cli.proving
 import xbench.cli.publishing

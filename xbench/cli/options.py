@@ -53,7 +53,47 @@ ReadingOption = Annotated[
 Training = Annotated[
     str | None, typer.Option(help="Data to train the model anew on, for ROAR and KAR.")
 ]
+CellSeconds = Annotated[
+    float | None,
+    typer.Option(help="Interrupt a method or metric that takes longer on one chunk of images."),
+]
+CpuFallback = Annotated[
+    bool, typer.Option("--cpu-fallback", help="Cells without memory on the device run on the CPU.")
+]
+Shard = Annotated[
+    str | None, typer.Option(help="3/8: the third of eight parts; join them by `xbench merge`.")
+]
+Devices = Annotated[
+    str | None, typer.Option(help="Devices of this machine, a process on each: cuda:0,cuda:1.")
+]
+Engine = Annotated[str, typer.Option(help="local, or ray for workers on a Ray cluster.")]
+Address = Annotated[
+    str | None, typer.Option(help="Ray cluster: auto, or ray://HOST:10001; none: this machine.")
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Ray workers; by default one a GPU, or one a core.")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _use_catalogue(path: Path | None) -> Path | None:
+    """Import a catalogue of one's own as soon as the option is read."""
+    if path is not None:
+        from xbench.plugins.catalogues import use_catalogue
+
+        use_catalogue(path)
+    return path
+
+
+Catalogue = Annotated[
+    Path | None,
+    typer.Option(
+        "--catalogue",
+        envvar="XBENCH_CATALOGUE",
+        callback=_use_catalogue,
+        help="A file, or a folder with methods/, metrics/, datasets/, leaderboards/ of your own.",
+    ),
+]
 
 
 def settings_of(**options: Any) -> "Settings":
@@ -70,6 +110,8 @@ def settings_of(**options: Any) -> "Settings":
     target = options.pop("target", "predicted")
     if target not in ("predicted", "label"):
         raise ParameterError(f"--target takes predicted or label, not '{target}'.")
+    if options.get("engine", "local") not in ("local", "ray"):
+        raise ParameterError(f"--engine takes local or ray, not '{options['engine']}'.")
     layers = {}
     for text in options.pop("layer", None) or []:
         role, equals, name = text.partition("=")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,13 +22,19 @@ from xbench.models.loading import load_classifier
 from xbench.reading import read_reading
 from xbench.records import Store, read_frame
 from xbench.registry import DATASETS, METHODS, METRICS, Entry
+from xbench.running.deadline import check_limit
 from xbench.running.folder import RunFolder, identity_of
 from xbench.running.grid import Grid
 from xbench.running.local import Progress, Tally, execute
 from xbench.running.lock import RunLock
 from xbench.running.manifest import build
 from xbench.running.maps import MapCache
+from xbench.running.processes import process_workers
+from xbench.running.ray_workers import ray_workers
+from xbench.running.sharding import parse_shard
+from xbench.running.spare import with_spare
 from xbench.running.stopping import Stopper, resume_command
+from xbench.running.workers import Worker, execute_on
 from xbench.selection import only_correct
 from xbench.statistics.leaderboard import Leaderboard, build_leaderboard
 
@@ -62,6 +69,13 @@ class Settings:
         training: data to train the model anew on, for the metrics that need it (ROAR, KAR); the
             reference brings its own.
         only_correct: only images that the model gets right.
+        cell_seconds: interrupt a method or metric that takes longer on one chunk; None never.
+        cpu_fallback: cells that the device has no memory for run on the CPU.
+        shard: `3/8` for the third of eight parts, to be joined by `xbench merge`.
+        engine: local, or ray for workers on a Ray cluster.
+        address: of the Ray cluster, None for Ray on this machine.
+        workers: how many Ray workers, None for one a GPU or core.
+        devices: several of this machine, with commas between: a process on each.
         resume: go on with what the folder holds.
         command: the command line, for the manifest.
     """
@@ -85,6 +99,13 @@ class Settings:
     reading: str = ""
     training: str | None = None
     only_correct: bool = False
+    cell_seconds: float | None = None
+    cpu_fallback: bool = False
+    shard: str | None = None
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    workers: int | None = None
+    devices: str | None = None
     resume: bool = False
     command: Sequence[str] = field(default_factory=lambda: ["xbench", *sys.argv[1:]])
 
@@ -114,7 +135,10 @@ class Settings:
         return cls(**values)
 
 
-_NOT_ASKED = frozenset({"out", "resume", "command", "device", "batch_size"})
+_NOT_ASKED = frozenset(
+    {"out", "resume", "command", "device", "batch_size", "shard"}
+    | {"engine", "address", "workers", "devices", "cpu_fallback"}
+)
 
 
 @dataclass(frozen=True)
@@ -189,7 +213,9 @@ def make_grid(settings: Settings) -> Grid:
     model = _classifier(settings)
     source = _open(settings, dataset.value, model)
     _same_size(model.geometry, source)
-    return Grid(
+    if settings.cell_seconds is not None:
+        check_limit(settings.cell_seconds)
+    grid = Grid(
         model=model,
         source=source,
         methods=methods,
@@ -202,7 +228,10 @@ def make_grid(settings: Settings) -> Grid:
         reading=reading,
         training=_training(settings, model),
         twin=_twin(settings),
+        cell_seconds=settings.cell_seconds,
+        shard=parse_shard(settings.shard),
     )
+    return with_spare(grid) if settings.cpu_fallback else grid
 
 
 def run_grid(
@@ -225,7 +254,31 @@ def run_grid(
     Raises:
         XbenchError: one clear sentence about what is wrong.
     """
-    grid = make_grid(settings)
+    return run_made(
+        make_grid(settings), settings, progress=progress, started=started, notice=notice
+    )
+
+
+def run_made(
+    grid: Grid,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    started: Callable[[Path], None] = lambda path: None,
+    notice: Callable[[str], None] = lambda text: None,
+    before: Callable[[Store, RunFolder], None] = lambda store, folder: None,
+) -> Run:
+    """Run a grid that is made already into a folder, see `run_grid`.
+
+    Args:
+        grid: what to do.
+        settings: where, whether to resume, and what to write into the manifest.
+        progress, started, notice: as in `run_grid`.
+        before: given the open store before the first unit, to put in records that are known.
+
+    Raises:
+        XbenchError: one clear sentence about what is wrong.
+    """
     path = settings.out or new_folder(grid)
     folder = RunFolder(path)
     folder.create()
@@ -243,9 +296,49 @@ def run_grid(
             closing(open_checked(folder.store_path, identity_of(manifest), tell)) as store,
             Stopper(resume_command(settings.command, path)) as stopper,
         ):
+            before(store, folder)
             cache = MapCache(folder.maps_path, tell)
-            tally = execute(grid, store, cache, progress=progress, log=log, check=stopper.check)
+            work = engine(settings, grid, cache)
+            tally = work(grid, store, cache, progress=progress, log=log, check=stopper.check)
     return Run(path, tally)
+
+
+@dataclass(frozen=True)
+class Remake:
+    """Makes the grid of some settings again, in another process or on another machine."""
+
+    settings: Settings
+
+    def __call__(self, device: str) -> Grid:
+        """The grid with its model on a device."""
+        return make_grid(replace(self.settings, device=device))
+
+
+def engine(settings: Settings, grid: Grid, cache: MapCache) -> Callable[..., Tally]:
+    """Who computes the units: this process, one process a device, or a Ray cluster.
+
+    Raises:
+        ParameterError: options that exclude one another, or a model that is no name.
+    """
+    if settings.engine == "local" and settings.devices is None:
+        return execute
+    if settings.engine == "ray" and settings.devices is not None:
+        raise ParameterError("--devices is for this machine; --engine ray finds devices itself.")
+    if not isinstance(settings.model, str):
+        raise ParameterError("Workers load the model themselves; give it by name, not an object.")
+    make, identity = Remake(settings), identity_of(build(grid, []))
+    workers: Sequence[Worker]
+    if settings.devices is not None:
+        workers = process_workers(make, settings.devices, cache.folder, identity)
+    else:
+        workers = ray_workers(
+            make,
+            settings.device,
+            identity,
+            address=settings.address,
+            count=settings.workers,
+        )
+    return partial(execute_on, workers)
 
 
 def new_folder(grid: Grid) -> Path:
