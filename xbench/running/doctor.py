@@ -21,6 +21,8 @@ _LIBRARIES = {
     "timm": ("timm", "pip install 'xbench[timm]'"),
     "zennit": ("zennit", "pip install 'xbench[zennit]'"),
     "ray": ("ray", "pip install 'xbench[ray]'"),
+    "mlflow": ("mlflow-skinny", "pip install 'xbench[mlflow]'"),
+    "wandb": ("wandb", "pip install 'xbench[wandb]'"),
     "scikit_posthocs": ("scikit-posthocs", "pip install 'xbench[stats]'"),
 }
 
