@@ -19,6 +19,7 @@ from xbench import files
 from xbench.checked_store import open_checked
 from xbench.errors import RunError, StoppedError
 from xbench.records import Store, read_frame
+from xbench.running import session
 from xbench.running.folder import RunFolder
 from xbench.running.local import execute
 from xbench.running.lock import NAME, RunLock
@@ -26,15 +27,19 @@ from xbench.running.maps import MapCache
 from xbench.running.session import Run, Settings, run_grid
 from xbench.running.stopping import resume_command
 
-SETTINGS = {
-    "methods": "gradient,gradcam,random",
-    "metrics": "deletion[steps=4],sparseness,iou",
-    "limit": 6,
-    "chunk": 2,
-    "batch_size": 16,
-    "device": "cpu",
-    "command": ["xbench", "run", "--limit", "6"],
-}
+METHODS, METRICS = "gradient,gradcam,random", "deletion[steps=4],sparseness,iou"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_grids() -> Iterator[None]:
+    """Runs are of a tiny network, built in no time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            session,
+            "make_grid",
+            lambda settings: small_grid(METHODS, METRICS, count=6, seed=settings.seed),
+        )
+        yield
 
 
 class Signals:
@@ -55,7 +60,8 @@ class Signals:
 
 
 def settings(out: Path, **changed: object) -> Settings:
-    return Settings(**{**SETTINGS, "out": out, **changed})  # type: ignore[arg-type]
+    command = ["xbench", "run", "--limit", "6"]
+    return Settings(out=out, command=command, **changed)  # type: ignore[arg-type]
 
 
 def records(run: Run) -> pd.DataFrame:
@@ -63,7 +69,7 @@ def records(run: Run) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def whole(tmp_path_factory: pytest.TempPathFactory, _small_grids: None) -> Run:
     """The undisturbed run."""
     return run_grid(settings(tmp_path_factory.mktemp("whole") / "run"))
 
@@ -114,11 +120,11 @@ def test_the_command_line_exits_as_shells_expect(tmp_path: Path) -> None:
     code = (
         "import signal, sys\n"
         "from xbench.running.local import Tally\n"
-        "import xbench.running.session as session\n"
+        "import xbench.running.making as making\n"
         "def execute(grid, store, cache, *, check, **_):\n"
         "    signal.raise_signal(signal.SIGTERM)\n"
         "    check()\n"
-        "session.execute = execute\n"
+        "making.execute = execute\n"
         "from xbench.cli import main\n"
         "main()\n"
     )

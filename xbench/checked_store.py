@@ -49,7 +49,7 @@ def open_checked(path: Path, identity: str, tell: Callable[[str], None]) -> Stor
     return store
 
 
-def identity_of(store: Store) -> str | None:
+def run_of(store: Store) -> str | None:
     """Which run a store is of, None if it was never said."""
     try:
         row = store.db.execute("SELECT value FROM about WHERE key='identity'").fetchone()
@@ -65,31 +65,37 @@ def _check(store: Store, identity: str) -> list[Unit]:
         if found != "ok":
             raise store.damaged(str(found).splitlines()[0])
         store.db.execute("INSERT OR IGNORE INTO about VALUES ('identity', ?)", (identity,))
-        if identity_of(store) != identity:
+        if run_of(store) != identity:
             raise store.damaged("it belongs to another run")
-        return _drop_damaged(store)
+        bad = damaged_units(store)
+        if bad:
+            _drop(store, set(bad))
+        return bad
     except sqlite3.Error as error:
         raise store.trouble(error) from error
 
 
-def _drop_damaged(store: Store) -> list[Unit]:
-    """Remove units whose rows are not what was written, and rows of no unit."""
+def damaged_units(store: Store) -> list[Unit]:
+    """Units whose rows are not what was written, and units that rows claim but nobody finished.
+
+    Raises:
+        RunError: the store cannot be read.
+    """
     rows = store.db.execute("SELECT * FROM units").fetchall()
     expected = {Unit(*row[:5]): row[5] for row in rows}
     sums: dict[Unit, int] = defaultdict(int, {unit: 0 for unit in expected})
-    for unit, row in _with_units(store, "records", expected):
+    for unit, row in rows_of(store, "records", expected):
         sums[unit] += row_sum(row)
-    for unit, row in _with_units(store, "curves", expected):
+    for unit, row in rows_of(store, "curves", expected):
         sums[unit] += row_sum(row)
     bad = {unit for unit, total in sums.items() if text_of(total) != expected.get(unit)}
-    if bad:
-        _drop(store, bad, expected)
     return sorted(bad, key=lambda unit: (unit.chunk, unit.method, unit.other, unit.metric))
 
 
-def _drop(store: Store, bad: Collection[Unit], units: Collection[Unit]) -> None:
-    records = [row for unit, row in _with_units(store, "records", units) if unit in bad]
-    curves = [row for unit, row in _with_units(store, "curves", units) if unit in bad]
+def _drop(store: Store, bad: Collection[Unit]) -> None:
+    units = store.units() | set(bad)
+    records = [row for unit, row in rows_of(store, "records", units) if unit in bad]
+    curves = [row for unit, row in rows_of(store, "curves", units) if unit in bad]
     places = [COLUMNS.index(name) for name in KEY]
     store.db.execute("BEGIN IMMEDIATE")
     store.db.executemany(
@@ -108,7 +114,7 @@ def _drop(store: Store, bad: Collection[Unit], units: Collection[Unit]) -> None:
     store.db.execute("COMMIT")
 
 
-def _with_units(
+def rows_of(
     store: Store, table: str, units: Collection[Unit]
 ) -> Iterator[tuple[Unit, tuple[object, ...]]]:
     """Every row of records or curves with the unit that it says it is of."""

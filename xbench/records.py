@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -70,7 +71,6 @@ class Record:
 
 COLUMNS = tuple(f.name for f in fields(Record))
 _TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL", "float | None": "REAL"}
-_PYTHON = {"int": int, "float": lambda x: float(x) + 0.0, "float | None": lambda x: float(x) + 0.0}
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,24 @@ class Store:
                 self.db.execute("ROLLBACK")
             raise self.trouble(error) from error
 
+    def copy(self, source: "Store") -> None:
+        """Take over everything that another store of the same run holds, in one transaction.
+
+        Raises:
+            RunError: the disk is full or the folder cannot be written.
+        """
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            for table in ("records", "curves", "units"):
+                found = source.db.execute(f"SELECT * FROM {table}")
+                marks = ", ".join("?" * len(found.description))
+                self.db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", found)
+            self.db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise self.trouble(error) from error
+
     def units(self) -> set[Unit]:
         """Every finished unit."""
         rows = self.db.execute("SELECT method, other, metric, chunk, repetition FROM units")
@@ -276,9 +294,17 @@ def read_frame(path: Path) -> pd.DataFrame:
 def stored(record: Record) -> tuple[object, ...]:
     """A record as its table gives it back: numbers of its columns' types, no negative zeros."""
     return tuple(
-        value if value is None else _PYTHON.get(_type_name(f.type), str)(value)
+        _stored(value, _type_name(f.type))
         for f, value in zip(fields(Record), astuple(record), strict=True)
     )
+
+
+def _stored(value: Any, kind: str) -> object:
+    if value is None:
+        return None
+    if kind.startswith("float"):
+        return float(value) + 0.0
+    return int(value) if kind == "int" else str(value)
 
 
 def row_sum(row: Sequence[object]) -> int:

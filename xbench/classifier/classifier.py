@@ -384,7 +384,7 @@ class Classifier:
             index = torch.arange(start, min(start + size, count), device=self.device)
             try:
                 result = work(index)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or size == 1:
                     raise
                 size = self._sizes.halve(mode, like, size)

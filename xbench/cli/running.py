@@ -9,6 +9,7 @@ from rich.table import Table
 
 from xbench.cli import options as o
 from xbench.cli.app import app, err, out, teach
+from xbench.cli.configuration import Config
 from xbench.cli.progress import LiveProgress, duration
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 @app.command()
 @teach
 def run(
+    config: Config = None,
+    catalogue: o.Catalogue = None,
     model: o.Model = "reference",
     weights: o.Weights = None,
     dataset: o.DatasetOption = "planted",
@@ -41,6 +44,13 @@ def run(
     only_correct: o.OnlyCorrect = False,
     reading: o.ReadingOption = "",
     training: o.Training = None,
+    cell_seconds: o.CellSeconds = None,
+    cpu_fallback: o.CpuFallback = False,
+    shard: o.Shard = None,
+    devices: o.Devices = None,
+    engine: o.Engine = "local",
+    address: o.Address = None,
+    workers: o.Workers = None,
     out_folder: Out = None,
     resume: Resume = False,
     quiet: Quiet = False,
@@ -57,6 +67,8 @@ def run(
         max_calls=max_calls or None,
         max_map_calls=max_map_calls or None, twin=twin, only_correct=only_correct,
         reading=reading, training=training,
+        cell_seconds=cell_seconds, cpu_fallback=cpu_fallback, shard=shard, devices=devices,
+        engine=engine, address=address, workers=workers,
         out=out_folder, resume=resume,
     )  # fmt: skip
     with LiveProgress(err, quiet=quiet) as progress:
@@ -86,6 +98,8 @@ def run(
 @app.command()
 @teach
 def plan(
+    config: Config = None,
+    catalogue: o.Catalogue = None,
     model: o.Model = "reference",
     weights: o.Weights = None,
     dataset: o.DatasetOption = "planted",

@@ -22,7 +22,7 @@ class SharedBank(Bank):
 
     def __init__(self, counter: Counter) -> None:
         super().__init__()
-        self._counter = counter
+        self.counter = counter
         self._depth = 0
         self.spent = Cost()
 
@@ -30,12 +30,12 @@ class SharedBank(Bank):
         """The entry under `key`; calls made while computing it are booked as shared."""
         if key in self._entries:
             return self._entries[key]
-        before = self._counter.read()
+        before = self.counter.read()
         self._depth += 1
         try:
-            with self._counter.paused():
+            with self.counter.paused():
                 value = super().get(key, compute)
-                after = self._counter.read()
+                after = self.counter.read()
         finally:
             self._depth -= 1
         self.spent = self.spent + (after - before)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xbench.classifier.batching import is_out_of_memory
 from xbench.contracts import (
     Case,
     Complete,
@@ -28,9 +29,14 @@ from xbench.errors import InvalidMapError, RunError, UnsupportedError, XbenchErr
 from xbench.registry import Chosen
 from xbench.running.batches import Batch
 from xbench.running.cases import bind
+from xbench.running.deadline import within
 from xbench.running.grid import Grid
 from xbench.running.guard import Guard
 from xbench.running.maps import MapCache, decode, encode, map_key
+from xbench.running.spare import free, on_cpu
+
+Work = Callable[[Grid, Batch], dict[str, Any]]
+"""A cell's work on some device; the fields of its outcome by name."""
 
 _NEEDS = {
     "truth": ("truth", "The data has no masks of what counts."),
@@ -86,7 +92,7 @@ def explain(
     weights = model.weights_hash + grid.reading.text
     key = map_key(method, weights, tensors, batch.ids, grid.seed)
 
-    def work() -> Tensor:
+    def work(grid: Grid, batch: Batch) -> dict[str, Any]:
         reason = _refusal(method.value, grid, batch)
         if reason is not None:
             raise UnsupportedError(reason)
@@ -95,22 +101,23 @@ def explain(
         if failure is not None:
             raise InvalidMapError(f"The method {failure}.")
         found = _bound(method.value, grid, batch, method.identity)(batch.images)
-        return check_maps(found, batch.images, f"The method '{method.label}'")
+        maps = check_maps(found, batch.images, f"The method '{method.label}'")
+        return {"maps": maps.to(model.device)}
 
     known = cache.load(key, model.device)
     if known is not None:
-        details = _residual(grid, batch, method, known[0])
-        return Outcome("ok", maps=known[0], details=details, **_noted(known[1]))
-    outcome = _attempt(grid, len(batch), work, lambda maps: {"maps": maps})
+        outcome = Outcome("ok", maps=known[0], **_noted(known[1]))
+        return _with_residual(grid, batch, method, outcome)
+    outcome = _attempt(grid, batch, work)
     harm = guard.harm()
     if harm:
-        return replace(outcome, status="invalid", reason=f"The method {harm}.", maps=None)
+        outcome = _blamed(outcome, f"The method {harm}.")
     if outcome.maps is None:
         return outcome
     about = {"label": method.label, "method": method.identity, "chunk": str(batch.number)}
     cache.save(key, outcome.maps, {**about, **_note(outcome)})
-    maps = decode(*encode(outcome.maps))
-    return replace(outcome, maps=maps, details=_residual(grid, batch, method, maps))
+    outcome = replace(outcome, maps=decode(*encode(outcome.maps)))
+    return _with_residual(grid, batch, method, outcome)
 
 
 def _note(outcome: Outcome) -> dict[str, str]:
@@ -134,7 +141,35 @@ def score(
     retraining: Retraining | None = None,
 ) -> Outcome:
     """The scores of one metric on one method's maps."""
-    case = Case(
+
+    def work(grid: Grid, batch: Batch) -> dict[str, Any]:
+        case = _case(grid, batch, method, maps.to(grid.model.device), retraining)
+        for need in metric.card.needs:
+            if need in _NEEDS and getattr(case, _NEEDS[need][0]) is None:
+                raise UnsupportedError(_NEEDS[need][1])
+        reason = metric.value.supports(case)
+        if reason is not None:
+            raise UnsupportedError(reason)
+        again = method.value.cost(batch.facts) * metric.value.explains(batch.facts)
+        _within(metric.value.cost(batch.facts) + again, grid.max_calls, "--max-calls")
+        return {"scores": metric.value.score(case, streams=batch.streams.scoped(metric.identity))}
+
+    outcome = _attempt(grid, batch, work)
+    harm = guard.harm()
+    return _blamed(outcome, f"The metric {harm}.") if harm else outcome
+
+
+def _blamed(outcome: Outcome, harm: str) -> Outcome:
+    """What is left of a cell that harmed the model; an error of its own comes first."""
+    if outcome.status == "error":
+        return replace(outcome, reason=f"{outcome.reason} {harm}")
+    return replace(outcome, status="invalid", reason=harm, maps=None, scores=None)
+
+
+def _case(
+    grid: Grid, batch: Batch, method: Chosen[Method], maps: Tensor, retraining: Retraining | None
+) -> Case:
+    return Case(
         model=grid.model,
         images=batch.images,
         targets=batch.targets,
@@ -152,23 +187,6 @@ def score(
         retraining=retraining,
     )
 
-    def work() -> Scores:
-        for need in metric.card.needs:
-            if need in _NEEDS and getattr(case, _NEEDS[need][0]) is None:
-                raise UnsupportedError(_NEEDS[need][1])
-        reason = metric.value.supports(case)
-        if reason is not None:
-            raise UnsupportedError(reason)
-        again = method.value.cost(batch.facts) * metric.value.explains(batch.facts)
-        _within(metric.value.cost(batch.facts) + again, grid.max_calls, "--max-calls")
-        return metric.value.score(case, streams=batch.streams.scoped(metric.identity))
-
-    outcome = _attempt(grid, len(batch), work, lambda scores: {"scores": scores})
-    harm = guard.harm()
-    if harm:
-        return replace(outcome, status="invalid", reason=f"The metric {harm}.", scores=None)
-    return outcome
-
 
 def compare(
     grid: Grid, batch: Batch, first: Tensor, second: Tensor, metric: Chosen[PairMetric]
@@ -177,9 +195,8 @@ def compare(
     streams = batch.streams.scoped(metric.identity)
     return _attempt(
         grid,
-        len(batch),
-        lambda: metric.value.compare(first, second, streams=streams),
-        lambda scores: {"scores": scores},
+        batch,
+        lambda grid, batch: {"scores": metric.value.compare(first, second, streams=streams)},
     )
 
 
@@ -202,21 +219,29 @@ def _bound(method: Method, grid: Grid, batch: Batch, scope: str) -> Explain:
     return bind(method, grid.model, batch.images, batch.targets, streams, batch.truth, grid.reading)
 
 
-def _residual(grid: Grid, batch: Batch, method: Chosen[Method], maps: Tensor) -> dict[str, Tensor]:
+def _with_residual(grid: Grid, batch: Batch, method: Chosen[Method], outcome: Outcome) -> Outcome:
     """How far complete methods are from what they promise; its model calls are not counted."""
-    if not isinstance(method.value, Complete) or grid.reading.text:
-        return {}  # a map that is read in another way keeps no promise
+    if not isinstance(method.value, Complete) or grid.reading.text or outcome.maps is None:
+        return outcome  # a map that is read in another way keeps no promise
+    value, maps = method.value, outcome.maps
     streams = batch.streams.scoped(method.identity)
-    with grid.model.counter.paused():
-        found = method.value.residual(
-            grid.model, batch.images, batch.targets, maps, streams=streams
-        )
-    return {"residual": found}
+
+    def work(grid: Grid, batch: Batch) -> dict[str, Any]:
+        with grid.model.counter.paused():
+            found = value.residual(
+                grid.model, batch.images, batch.targets, maps.to(grid.model.device), streams=streams
+            )
+        return {"details": {"residual": found}}
+
+    found = _attempt(grid, batch, work)
+    if found.status == "ok":
+        return replace(outcome, details=found.details)
+    unknown = torch.full((len(batch),), float("nan"))
+    reason = f"The residual is not known. {found.reason}"
+    return replace(outcome, details={"residual": unknown}, reason=reason, trace=found.trace)
 
 
-def _attempt(
-    grid: Grid, size: int, work: Callable[[], object], wrap: Callable[..., dict[str, Any]]
-) -> Outcome:
+def _attempt(grid: Grid, batch: Batch, work: Work) -> Outcome:
     """Do the work, count it, and turn every exception but a broken run folder into a status."""
     device, counter = grid.model.device, grid.model.counter
     if device.type == "cuda":
@@ -226,7 +251,7 @@ def _attempt(
     reason = trace = ""
     result: dict[str, Any] = {}
     try:
-        result = wrap(work())
+        result = within(grid.cell_seconds, lambda: _or_on_cpu(grid, batch, work))
     except RunError:
         raise
     except UnsupportedError as error:
@@ -244,6 +269,17 @@ def _attempt(
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         peak = torch.cuda.max_memory_allocated(device) / 2**20
-    seconds = (time.perf_counter() - start) / size
-    cost = (counter.read() - before) * (1 / size)
+    seconds = (time.perf_counter() - start) / len(batch)
+    cost = (counter.read() - before) * (1 / len(batch))
     return Outcome(status, reason, cost, seconds, peak, trace, **result)
+
+
+def _or_on_cpu(grid: Grid, batch: Batch, work: Work) -> dict[str, Any]:
+    """The work, on the CPU where the device has no memory for it and there is a spare grid."""
+    try:
+        return work(grid, batch)
+    except (RuntimeError, MemoryError) as error:
+        if grid.spare is None or not is_out_of_memory(error):
+            raise
+    free(grid.model.device)
+    return work(grid.spare, on_cpu(batch))

@@ -133,8 +133,8 @@ class RunFolder:
                 f"{self.path} already holds a run; add --resume to go on with it, or choose "
                 "another folder with --out."
             )
-        for key in IDENTITY:
-            if _identity(old[key]) != _identity(new[key]):
+        for key in (*IDENTITY, "shard"):
+            if not same(old.get(key), new.get(key)):
                 raise RunError(
                     f"{self.path} holds another run: its {key} is not the same; use the same "
                     "command as before, or choose another folder with --out."
@@ -169,8 +169,12 @@ def identity_of(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether a part of two manifests describes the same run: cards and prose may differ."""
+    return bool(_identity(one) == _identity(other))
+
+
 def _identity(content: Any) -> Any:
-    """What must be the same for two manifests to describe one run: cards and prose may differ."""
     if isinstance(content, list):
         return sorted(str(item.get("identity", item)) for item in content)
     if isinstance(content, dict):

@@ -31,6 +31,9 @@ class Grid:
         reading: how maps are read before they are scored.
         training: images to train the model anew on, for the metrics that need it, or None.
         twin: a classifier of the same shape trained on permuted labels, if there is one.
+        cell_seconds: interrupt a method or metric that takes longer on one chunk, None never.
+        spare: the same grid on the CPU, for cells that the device has no memory for, or None.
+        shard: (i, n): only the chunks i - 1, i - 1 + n ...; None for all.
     """
 
     model: Classifier
@@ -45,6 +48,9 @@ class Grid:
     reading: Reading = field(default_factory=Reading)
     training: Source | None = None
     twin: Classifier | None = None
+    cell_seconds: float | None = None
+    spare: "Grid | None" = None
+    shard: tuple[int, int] | None = None
 
     @property
     def model_id(self) -> str:
@@ -74,7 +80,8 @@ class Grid:
 
     def units(self) -> Iterator[Unit]:
         """Every unit of work, in the order in which it is done."""
-        for chunk in range(len(self.chunks())):
+        start, step = (0, 1) if self.shard is None else (self.shard[0] - 1, self.shard[1])
+        for chunk in range(start, len(self.chunks()), step):
             for method in self.methods:
                 yield Unit(method.label, "", EXPLAIN, chunk)
                 for metric in self.single:

@@ -1,5 +1,6 @@
 """The guard: notices when a method or metric changed the model, and puts it back."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,9 +8,14 @@ from torch import Tensor, nn
 
 from xbench.classifier import Classifier
 
+_TABLES = ("_modules", "_parameters", "_buffers")
+_WATCHED = ("_modules", "_parameters")
+"""Where a module keeps its parts; a part that was put in, taken out or exchanged shows there. Some
+modules exchange buffers as they run, so that for these the values alone count."""
+
 
 class Guard:
-    """Watches weights, buffers, flags and hooks of a classifier's module.
+    """Watches weights, buffers, parts, flags and hooks of a classifier's module.
 
     Args:
         model: the classifier; its state now is what `harm` restores.
@@ -20,14 +26,25 @@ class Guard:
         self._state = {
             key: value.detach().clone() for key, value in self._module.state_dict().items()
         }
+        self._parts = [
+            (
+                module,
+                vars(module).get("forward"),
+                {name: dict(vars(module)[name]) for name in _TABLES},
+            )
+            for module in self._module.modules()
+        ]
         self._sum = self._checksum()
         self._hooks = self._count_hooks()
 
     def harm(self) -> str | None:
         """What was changed since the last call, in words, or None; it is put right again."""
         found = []
+        if self._parts_changed():
+            self._restore_parts()
+            found.append("exchanged parts of the model")
         if self._checksum() != self._sum:
-            self._module.load_state_dict(self._state)
+            self._restore_values()
             found.append("changed the model's weights")
         if any(module.training for module in self._module.modules()):
             self._module.eval()
@@ -43,8 +60,34 @@ class Guard:
             found.append("left weights that want gradients")
         return " and ".join(found) or None
 
-    def _checksum(self) -> tuple[float, ...]:
-        return tuple(_sum(value) for value in self._module.state_dict().values())
+    def _parts_changed(self) -> bool:
+        return any(
+            vars(module).get("forward") is not forward
+            or any(_ids(vars(module)[name]) != _ids(tables[name]) for name in _WATCHED)
+            for module, forward, tables in self._parts
+        )
+
+    def _restore_parts(self) -> None:
+        for module, forward, tables in self._parts:
+            vars(module).pop("forward", None)
+            if forward is not None:
+                vars(module)["forward"] = forward
+            for name, parts in tables.items():
+                vars(module)[name].clear()
+                vars(module)[name].update(parts)
+
+    def _restore_values(self) -> None:
+        with torch.no_grad():
+            for key, value in self._module.state_dict(keep_vars=True).items():
+                kept = self._state[key]
+                if value.shape != kept.shape or value.dtype != kept.dtype:
+                    value.data = kept.clone()
+                else:
+                    value.data.copy_(kept)
+
+    def _checksum(self) -> tuple[object, ...]:
+        state = self._module.state_dict().items()
+        return tuple((key, value.dtype, value.shape, _sum(value)) for key, value in state)
 
     def _count_hooks(self) -> int:
         return sum(len(hooks) for module in self._module.modules() for hooks in _hooks(module))
@@ -53,6 +96,10 @@ class Guard:
         for module in self._module.modules():
             for hooks in _hooks(module):
                 hooks.clear()
+
+
+def _ids(table: Mapping[str, object]) -> list[tuple[str, int]]:
+    return [(name, id(part)) for name, part in table.items()]
 
 
 def _hooks(module: nn.Module) -> list[dict[int, Any]]:

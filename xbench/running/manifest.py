@@ -55,6 +55,7 @@ def build(
         "settings": dict(settings or {}),
         "seed": grid.seed,
         "chunk": grid.chunk,
+        "shard": None if grid.shard is None else "{}/{}".format(*grid.shard),
         "target": grid.target,
         "reading": grid.reading.text,
         "model": {

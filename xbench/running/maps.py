@@ -1,6 +1,7 @@
 """The cache of maps: safetensors shards named by what decides their content."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from xbench.files import replacing, set_aside
 from xbench.registry import Chosen, code_revision
 
 THUMBNAIL = 112
+_NAME = re.compile(r"[0-9a-z-]+\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,12 @@ class MapCache:
     Attributes:
         folder: where the shards are.
         tell: given a sentence for every file that was set aside.
+        written: given the path of every file that was written.
     """
 
     folder: Path
     tell: Callable[[str], None] = lambda text: None
+    written: Callable[[Path], object] = lambda path: None
 
     def path(self, key: str) -> Path:
         """Where the maps of a key are or would be."""
@@ -79,6 +83,20 @@ class MapCache:
             with replacing(path) as temporary:
                 checksum = _checksum(tensors, about)
                 save_file(tensors, temporary, metadata={**about, "checksum": checksum})
+        self.written(path)
+
+    def accept(self, name: str, content: bytes) -> None:
+        """Keep a file that another cache wrote on another machine.
+
+        Raises:
+            RunError: its name is none of a cache, or the folder cannot be written.
+        """
+        if not _NAME.fullmatch(name):
+            raise RunError(f"A worker sent a file with the strange name {name!r}.")
+        with _told(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self.folder / name) as temporary:
+                temporary.write_bytes(content)
 
 
 @contextmanager

@@ -1,144 +1,38 @@
 """From what a user asks for to a finished run folder."""
 
 import shlex
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from xbench.checked_store import open_checked
-from xbench.classifier import Classifier
-from xbench.contracts import Board, Dataset, Geometry, Source
-from xbench.errors import ParameterError, RunError
+from xbench.contracts import Board
+from xbench.errors import RunError
 from xbench.files import replacing
-from xbench.models.loading import load_classifier
-from xbench.reading import read_reading
 from xbench.records import Store, read_frame
-from xbench.registry import DATASETS, METHODS, METRICS, Entry
-from xbench.running.deadline import check_limit
+from xbench.registry import LEADERBOARDS
 from xbench.running.folder import RunFolder, identity_of
 from xbench.running.grid import Grid
-from xbench.running.local import Progress, Tally, execute
+from xbench.running.local import Progress, Tally
 from xbench.running.lock import RunLock
+from xbench.running.making import MAX_CALLS as MAX_CALLS
+from xbench.running.making import MAX_MAP_CALLS as MAX_MAP_CALLS
+from xbench.running.making import Settings as Settings
+from xbench.running.making import engine
+from xbench.running.making import make_grid as make_grid
 from xbench.running.manifest import build
 from xbench.running.maps import MapCache
-from xbench.running.processes import process_workers
-from xbench.running.ray_workers import ray_workers
-from xbench.running.sharding import parse_shard
-from xbench.running.spare import with_spare
 from xbench.running.stopping import Stopper, resume_command
-from xbench.running.workers import Worker, execute_on
-from xbench.selection import only_correct
+from xbench.statistics.advice import Recommendation
 from xbench.statistics.leaderboard import Leaderboard, build_leaderboard
-
-MAX_CALLS = 1000
-MAX_MAP_CALLS = 5000
-"""Model calls an image that one metric, or one map, may need: without a limit, a metric that
-explains again ten times costs hours with a method that needs thousands of calls."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What a user asks for; the command line and the Python API fill the same fields.
-
-    Attributes:
-        model: `reference`, `torchvision:NAME`, `timm:NAME` or `PATH.py:FUNCTION`, or a classifier.
-        weights: a file of weights, None for the model's own.
-        dataset: `planted`, `images:DIR`, `imagefolder:DIR` ..., see `xbench datasets`.
-        methods, metrics: comma-separated names, globs, `all`, `default`, with parameters.
-        limit: at most so many images.
-        seed: of everything random.
-        device: auto, cpu, cuda or cuda:0.
-        batch_size: rows a model call, None measures the fastest.
-        target: explain the model's top class, or the label.
-        chunk: images worked on together.
-        max_calls: refuse metrics that need more model calls an image; None for no limit.
-        max_map_calls: refuse methods whose map needs more; None for no limit.
-        layers: overrides of layer roles by name.
-        out: the run folder, None for a new one under runs/.
-        twin: weights of the model's twin that was trained on permuted labels; the shipped
-            reference brings its own.
-        reading: how maps are read before they are scored, for example `sign=absolute,cap=99`.
-        training: data to train the model anew on, for the metrics that need it (ROAR, KAR); the
-            reference brings its own.
-        only_correct: only images that the model gets right.
-        cell_seconds: interrupt a method or metric that takes longer on one chunk; None never.
-        cpu_fallback: cells that the device has no memory for run on the CPU.
-        shard: `3/8` for the third of eight parts, to be joined by `xbench merge`.
-        engine: local, or ray for workers on a Ray cluster.
-        address: of the Ray cluster, None for Ray on this machine.
-        workers: how many Ray workers, None for one a GPU or core.
-        devices: several of this machine, with commas between: a process on each.
-        resume: go on with what the folder holds.
-        command: the command line, for the manifest.
-    """
-
-    model: str | Classifier = "reference"
-    weights: Path | None = None
-    dataset: str = "planted"
-    methods: str = "all"
-    metrics: str = "default"
-    limit: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    batch_size: int | None = None
-    target: Literal["predicted", "label"] = "predicted"
-    chunk: int = 16
-    max_calls: int | None = MAX_CALLS
-    max_map_calls: int | None = MAX_MAP_CALLS
-    layers: Mapping[str, str] = field(default_factory=dict)
-    out: Path | None = None
-    twin: Path | None = None
-    reading: str = ""
-    training: str | None = None
-    only_correct: bool = False
-    cell_seconds: float | None = None
-    cpu_fallback: bool = False
-    shard: str | None = None
-    engine: Literal["local", "ray"] = "local"
-    address: str | None = None
-    workers: int | None = None
-    devices: str | None = None
-    resume: bool = False
-    command: Sequence[str] = field(default_factory=lambda: ["xbench", *sys.argv[1:]])
-
-    def request(self) -> dict[str, Any]:
-        """What was asked for as plain data; the model is None where it was an object."""
-        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_ASKED}
-        found = {k: str(v) if isinstance(v, Path) else v for k, v in found.items()}
-        return found | {"model": self.model if isinstance(self.model, str) else None}
-
-    @classmethod
-    def from_request(cls, request: Mapping[str, Any], **changed: Any) -> "Settings":
-        """The settings of a manifest, some of them changed.
-
-        Raises:
-            ParameterError: the model was an object, which no manifest can name.
-        """
-        known = {f.name for f in fields(cls)} - _NOT_ASKED
-        values = {key: value for key, value in request.items() if key in known} | changed
-        if values.get("model") is None:
-            raise ParameterError(
-                "The model of this run was a Python object, which its manifest cannot name; say "
-                "with --model (and --weights) how to load it."
-            )
-        for key in ("weights", "twin"):
-            if values.get(key) is not None:
-                values[key] = Path(values[key])
-        return cls(**values)
-
-
-_NOT_ASKED = frozenset(
-    {"out", "resume", "command", "device", "batch_size", "shard"}
-    | {"engine", "address", "workers", "devices", "cpu_fallback"}
-)
+from xbench.statistics.recommendation import recommend
 
 
 @dataclass(frozen=True)
@@ -178,6 +72,21 @@ class Run:
         """Methods by mean rank, with intervals and gates, on a board (default: overall)."""
         return build_leaderboard(self.records, self.manifest, board)
 
+    def recommend(self, use: str = "general") -> Recommendation:
+        """Which method to use, which never, and how firm that is.
+
+        Args:
+            use: a board by name, for example `debugging`; see `xbench leaderboards`.
+
+        Raises:
+            UnknownNameError: there is no such board.
+        """
+        return recommend(self.records, self.manifest, LEADERBOARDS.create(use).value)
+
+    def _repr_html_(self) -> str:
+        """The leaderboard with the path of the report, for notebooks."""
+        return f"{self.leaderboard()._repr_html_()}<p>{escape(str(self.path))}</p>"
+
 
 def open_run(path: Path | str) -> Run:
     """A run folder that is there already.
@@ -188,50 +97,6 @@ def open_run(path: Path | str) -> Run:
     run = Run(Path(path))
     run.folder.manifest()
     return run
-
-
-def make_grid(settings: Settings) -> Grid:
-    """Load the model, open the data, choose methods and metrics.
-
-    Raises:
-        XbenchError: one clear sentence about what is wrong.
-    """
-    if settings.limit is not None and settings.limit < 1:
-        raise ParameterError("--limit takes a number of images of at least 1.")
-    for option, calls in (
-        ("--max-calls", settings.max_calls),
-        ("--max-map-calls", settings.max_map_calls),
-    ):
-        if calls is not None and calls < 1:
-            raise ParameterError(f"{option} takes a number of model calls of at least 0.")
-    if settings.chunk < 1:
-        raise ParameterError("--chunk takes a number of images of at least 1.")
-    reading = read_reading(settings.reading)
-    methods = [reading.pooled(method) for method in METHODS.select(settings.methods)]
-    metrics = METRICS.select(settings.metrics, {"default": _is_default})
-    dataset = DATASETS.create(settings.dataset)
-    model = _classifier(settings)
-    source = _open(settings, dataset.value, model)
-    _same_size(model.geometry, source)
-    if settings.cell_seconds is not None:
-        check_limit(settings.cell_seconds)
-    grid = Grid(
-        model=model,
-        source=source,
-        methods=methods,
-        metrics=metrics,
-        seed=settings.seed,
-        chunk=settings.chunk,
-        target=settings.target,
-        max_calls=settings.max_calls,
-        max_map_calls=settings.max_map_calls,
-        reading=reading,
-        training=_training(settings, model),
-        twin=_twin(settings),
-        cell_seconds=settings.cell_seconds,
-        shard=parse_shard(settings.shard),
-    )
-    return with_spare(grid) if settings.cpu_fallback else grid
 
 
 def run_grid(
@@ -303,44 +168,6 @@ def run_made(
     return Run(path, tally)
 
 
-@dataclass(frozen=True)
-class Remake:
-    """Makes the grid of some settings again, in another process or on another machine."""
-
-    settings: Settings
-
-    def __call__(self, device: str) -> Grid:
-        """The grid with its model on a device."""
-        return make_grid(replace(self.settings, device=device))
-
-
-def engine(settings: Settings, grid: Grid, cache: MapCache) -> Callable[..., Tally]:
-    """Who computes the units: this process, one process a device, or a Ray cluster.
-
-    Raises:
-        ParameterError: options that exclude one another, or a model that is no name.
-    """
-    if settings.engine == "local" and settings.devices is None:
-        return execute
-    if settings.engine == "ray" and settings.devices is not None:
-        raise ParameterError("--devices is for this machine; --engine ray finds devices itself.")
-    if not isinstance(settings.model, str):
-        raise ParameterError("Workers load the model themselves; give it by name, not an object.")
-    make, identity = Remake(settings), identity_of(build(grid, []))
-    workers: Sequence[Worker]
-    if settings.devices is not None:
-        workers = process_workers(make, settings.devices, cache.folder, identity)
-    else:
-        workers = ray_workers(
-            make,
-            settings.device,
-            identity,
-            address=settings.address,
-            count=settings.workers,
-        )
-    return partial(execute_on, workers)
-
-
 def new_folder(grid: Grid) -> Path:
     """A new folder under runs/, named by model, data and time."""
     words = f"{grid.model.name}-{grid.source.name}"
@@ -381,62 +208,3 @@ class _Log:
     def __call__(self, text: str) -> None:
         with suppress(OSError), self.path.open("a", encoding="utf-8") as handle:
             handle.write(text + "\n")  # a full disk is told by what writes the records
-
-
-def _classifier(settings: Settings) -> Classifier:
-    if isinstance(settings.model, Classifier):
-        return settings.model
-    return load_classifier(
-        settings.model,
-        weights=settings.weights,
-        device=settings.device,
-        batch_size=settings.batch_size,
-        layers=dict(settings.layers),
-    )
-
-
-def _open(settings: Settings, dataset: Dataset, model: Classifier) -> Source:
-    classes = model.class_count
-
-    def open_with(limit: int | None) -> Source:
-        return dataset.open(model.geometry, limit=limit, seed=settings.seed, classes=classes)
-
-    if settings.only_correct:
-        return only_correct(model, open_with, limit=settings.limit, seed=settings.seed)
-    return open_with(settings.limit)
-
-
-def _training(settings: Settings, model: Classifier) -> Source | None:
-    """The training images that were asked for, or those that the reference brings."""
-    own = "planted[count=512,split=train]" if settings.model == "reference" else None
-    text = settings.training or own
-    if text is None:
-        return None
-    dataset = DATASETS.create(text).value
-    return dataset.open(model.geometry, limit=None, seed=settings.seed, classes=model.class_count)
-
-
-def _twin(settings: Settings) -> Classifier | None:
-    """The twin that was asked for, or the one that the reference brings."""
-    if settings.twin is not None:
-        if isinstance(settings.model, Classifier):
-            raise ParameterError("A twin's weights need a model given by name, not an object.")
-        return _classifier(replace(settings, weights=settings.twin))
-    if settings.model == "reference" and settings.weights is None:
-        return _classifier(replace(settings, model="reference-twin"))
-    return None
-
-
-def _is_default(entry: Entry[Any]) -> bool:
-    return bool(entry.card.default)
-
-
-def _same_size(geometry: Geometry, source: Source) -> None:
-    """Images without a common size cannot stand in one batch."""
-    if geometry.crop is None and len(source) > 1:
-        first, last = source.read([0]).images, source.read([len(source) - 1]).images
-        if first.shape != last.shape:
-            raise ParameterError(
-                "The images differ in size and the model names no input size; give one, "
-                "for example --size 224."
-            )
