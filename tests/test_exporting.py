@@ -230,6 +230,7 @@ def test_wandb_gets_a_table_and_the_report(run: Run, monkeypatch: pytest.MonkeyP
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="mlflow is not installed")
 def test_the_real_mlflow(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "runs").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # newer ones want a database by default
     assert "MLflow run" in export_run(run, "mlflow")
     assert len(list((tmp_path / "runs").rglob("report.html"))) == 1
 

@@ -118,6 +118,19 @@ def test_ties_are_named_with_what_would_separate_them() -> None:
     assert "no difference to" in told.text
 
 
+def test_a_long_tie_names_the_cheapest_and_counts_the_rest() -> None:
+    methods = {f"m{i}": Planted(1.0, calls=float(40 - i)) for i in range(9)}
+    told = advice(methods, images=40)
+    assert len(told.tied) == 8
+    cheapest = sorted(told.tied, key=lambda method: methods[method].calls)[:3]
+    calls = [f"{method} ({methods[method].calls:.0f} model calls)" for method in cheapest]
+    assert (
+        f"no difference to 8 others, the cheapest of them {', '.join(calls)}, is shown" in told.text
+    )
+    assert sum("separate" in line for line in told.settle) <= 3
+    assert "5 more methods would need more images still" in told.settle
+
+
 def test_a_cheap_alternative_is_named_when_the_best_is_dear() -> None:
     told = advice({"dear": Planted(2.0, calls=400), "cheap": Planted(1.0, calls=4)})
     assert (told.pick, told.cheap) == ("dear", "cheap")

@@ -17,12 +17,14 @@ from PIL import Image
 from report_runs import changed, copied, small_run
 
 from xbench.report import write_all
+from xbench.report.cautions import enumerated, grouped
 from xbench.report.charts import heat_chart
-from xbench.report.curves import curve_families, mean_band
+from xbench.report.curves import Family, curve_families, mean_band
 from xbench.report.findings import Findings, gather
 from xbench.report.gallery import EACH, SIDE, chosen_images, colored, image_ease, sprite
-from xbench.report.html import GALLERY_METHODS, alike, json_script, render
+from xbench.report.html import GALLERY_METHODS, alike, breakable, json_script, render
 from xbench.report.latex import latex, plain
+from xbench.report.numbers import curve_numbers, matrix_numbers
 from xbench.report.slices import slices
 from xbench.report.structured import structured
 from xbench.report.svg import spread
@@ -281,6 +283,32 @@ def test_labels_keep_their_distance() -> None:
     assert sorted(placed) == placed
     assert min(np.diff(placed)) >= 12 - 1e-9
     assert max(placed) <= 100
+
+
+def test_every_chart_has_its_numbers(page: str, findings: Findings) -> None:
+    assert page.count('<details class="numbers">') == page.count("<svg viewBox") >= 6
+    family = next(f for f in curve_families(findings.curves, findings.manifest) if f.main)
+    table = curve_numbers(family, list(findings.places))
+    assert table.head == ("0", "0.125", "0.25", "0.375", "0.5", "0.625", "0.75", "0.875", "1")
+    cells = dict(table.rows)["gradcam"]
+    assert [float(cell) for cell in cells] == pytest.approx(family.bands["gradcam"].mean, abs=6e-4)
+    matrix = matrix_numbers(["a", "b"], np.array([[np.nan, 0.25], [0.25, np.nan]]))
+    assert matrix.rows == (("a", ("", "0.25")), ("b", ("0.25", "")))
+    long = Family("m", "f", list(range(101)), "step", {"a": mean_band(np.ones((3, 101)))}, 3, True)
+    assert curve_numbers(long, ["a"]).head == tuple(map(str, range(0, 101, 10)))
+
+
+def test_long_names_break_where_they_may_and_stay_safe() -> None:
+    assert str(breakable("lrp_flat[a=1,b=2]")) == "lrp_<wbr>flat[<wbr>a=1,<wbr>b=2]"
+    assert "<script>" not in breakable(ATTACK)
+
+
+def test_reasons_are_told_once() -> None:
+    reasons = {f"m{i}": "too dear" for i in range(9)} | {"last": "broken"}
+    groups = grouped(reasons)
+    assert list(groups) == ["too dear", "broken"]
+    assert enumerated(groups["too dear"]) == "m0, m1, m2, m3, m4, m5 and 3 more"
+    assert [enumerated(["a"]), enumerated(["a", "b"])] == ["a", "a and b"]
 
 
 def test_every_method_and_picture_is_on_the_page(page: str, findings: Findings) -> None:

@@ -62,13 +62,16 @@ def leaderboard(
 
 def print_advice(console: "Console", advice: "Recommendation") -> None:
     """The sentences, and below them what is open and what favors the pick."""
+    from xbench.report.cautions import enumerated, grouped
+
     console.print(advice.text, markup=False, soft_wrap=True)
     for caution in advice.cautions:
         console.print(f"Caution: {caution}.", markup=False, soft_wrap=True)
     for open_question in advice.settle:
         console.print(f"Open: {open_question}.", markup=False, soft_wrap=True, style="dim")
-    for method, reason in advice.left_out.items():
-        console.print(f"Left out {method}: {reason}.", markup=False, soft_wrap=True, style="dim")
+    for reason, methods in grouped(advice.left_out).items():
+        text = f"Left out {enumerated(methods)}: {reason}."
+        console.print(text, markup=False, soft_wrap=True, style="dim")
 
 
 def _print_gates(console: "Console", board: "Leaderboard") -> None:

@@ -14,8 +14,8 @@ from xbench.running.session import Run
 from xbench.statistics.advice import Recommendation
 from xbench.statistics.boards import boards_of
 from xbench.statistics.exposure import exposure
-from xbench.statistics.leaderboard import Leaderboard
-from xbench.statistics.recommendation import advise, recommend
+from xbench.statistics.leaderboard import Leaderboard, build_leaderboard
+from xbench.statistics.recommendation import advise
 from xbench.statistics.skill import Skill, skill_of
 
 SHOWN = 7
@@ -90,7 +90,10 @@ class Findings:
         """What the run supports by every other board of its manifest that ranks."""
         boards = boards_of(self.manifest)
         return tuple(
-            recommend(self.records, self.manifest, board)
+            advise(
+                build_leaderboard(self.records, self.manifest, board, known=self.board),
+                min_images=board.min_images,
+            )
             for board in boards
             if board.card.kind == "ranks" and board.card.properties != self.board.card.properties
         )

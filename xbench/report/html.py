@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
@@ -18,6 +18,7 @@ from xbench.report.curves import Family, curve_families
 from xbench.report.findings import Findings
 from xbench.report.gallery import SIDE, chosen_images, pictures
 from xbench.report.method_pages import method_pages
+from xbench.report.numbers import cost_numbers, curve_numbers, matrix_numbers, rank_numbers
 from xbench.report.slices import slices
 from xbench.running.session import command_text
 
@@ -56,6 +57,7 @@ def render(findings: Findings, sections: Collection[str] = tuple(SECTIONS)) -> s
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = breakable
     groups = board_view.columns(findings)
     sliced_methods, parts = slices(findings) if "slices" in sections else ([], [])
     shown, further = _curves(findings) if "curves" in sections else ([], [])
@@ -71,7 +73,7 @@ def render(findings: Findings, sections: Collection[str] = tuple(SECTIONS)) -> s
         families=sorted({row.family for row in findings.board.rows}),
         gates=board_view.gates(findings),
         skills=board_view.skills(findings),
-        ranks=Markup(rank_chart(findings.board.ranking)) if findings.board.ranking.methods else "",
+        ranks=_ranks(findings),
         cost=_cost(findings),
         curves=shown,
         more_curves=further,
@@ -87,6 +89,14 @@ def render(findings: Findings, sections: Collection[str] = tuple(SECTIONS)) -> s
         exposure=findings.exposure,
         cautions=cautions(findings),
     )
+
+
+def breakable(name: str) -> Markup:
+    """A name that may be broken behind its underscores and brackets, where it is too long."""
+    escaped = str(escape(name))
+    for mark in ("_", "[", ","):
+        escaped = escaped.replace(mark, f"{mark}<wbr>")
+    return Markup(escaped)
 
 
 def json_script(content: object) -> Markup:
@@ -131,14 +141,30 @@ def _chart(findings: Findings, family: Family) -> dict[str, Any]:
         "direction": directions[family.metric].direction,
         "main": family.main,
         "svg": Markup(svg),
+        "numbers": curve_numbers(family, list(findings.places)),
     }
 
 
-def _cost(findings: Findings) -> Markup | str:
+def _ranks(findings: Findings) -> dict[str, Any]:
+    """Mean ranks with ties; empty where nothing is ranked."""
+    ranking = findings.board.ranking
+    if not ranking.methods:
+        return {}
+    nan = float("nan")
+    rows = {
+        one.method: (one.mean_rank.value, one.mean_rank.low, one.mean_rank.high)
+        for one in ranking.standings
+    }
+    rows |= {control: (rank, nan, nan) for control, rank in ranking.controls.items()}
+    ordered = dict(sorted(rows.items(), key=lambda row: (row[1][0], row[0])))
+    return {"svg": Markup(rank_chart(ranking)), "numbers": rank_numbers(ordered)}
+
+
+def _cost(findings: Findings) -> dict[str, Any]:
     """Skill (or the mean rank, where the run has no skill) against model calls."""
     points = [point for point in findings.advice.pareto if np.isfinite(point.calls)]
     if len(points) < 2:
-        return ""
+        return {}
     skilled = all(np.isfinite(point.skill) for point in points)
     chart = cost_chart(
         {p.method: (p.calls, p.skill if skilled else p.mean_rank) for p in points},
@@ -146,7 +172,7 @@ def _cost(findings: Findings) -> Markup | str:
         y_label="skill (0 random, 1 oracle)" if skilled else "mean rank",
         higher=skilled,
     )
-    return Markup(chart)
+    return {"svg": Markup(chart), "numbers": cost_numbers(points, skilled=skilled)}
 
 
 def _agreement(findings: Findings) -> list[dict[str, Any]]:
@@ -166,11 +192,13 @@ def _agreement(findings: Findings) -> list[dict[str, Any]]:
             continue
         order = alike(values)
         names = [chosen[i] for i in order]
-        svg = heat_chart(names, values[np.ix_(order, order)], title=f"{metric.label} of methods")
+        ordered = values[np.ix_(order, order)]
+        svg = heat_chart(names, ordered, title=f"{metric.label} of methods")
         figures.append(
             {
                 "title": metric.label.replace("_", " "),
                 "svg": Markup(svg),
+                "numbers": matrix_numbers(names, ordered),
                 "left_out": len(findings.places) - len(chosen),
             }
         )

@@ -1,5 +1,6 @@
 """Tests between methods over the same images: paired, corrected, with effect sizes and power."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 Array = NDArray[np.float64]
 Alternative = Literal["two-sided", "less", "greater"]
@@ -98,31 +99,45 @@ def wilcoxon(differences: Array, alternative: Alternative = "two-sided") -> floa
     >>> wilcoxon(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
     0.0625
     """
+    ranks, signs = _signed_ranks(differences)
+    won, lost = float(ranks[signs > 0].sum()), float(ranks[signs < 0].sum())
+    if alternative == "greater":
+        return _tail(ranks, won)
+    if alternative == "less":
+        return _tail(ranks, lost)
+    return min(1.0, 2 * _tail(ranks, max(won, lost)))
+
+
+def _signed_ranks(differences: Array) -> tuple[Array, Array]:
+    """Ranks of the sizes of the differences that are not 0, and their signs."""
     known = _known(differences)
     known = known[known != 0]
-    if len(known) == 0:
-        return 1.0
-    ranks = stats.rankdata(np.round(np.abs(known), 12))
-    won = float(ranks[known > 0].sum())
-    lost = float(ranks[known < 0].sum())
-    tail = _exact_tail if len(known) <= EXACT_UP_TO else _normal_tail
-    if alternative == "greater":
-        return tail(ranks, won)
-    if alternative == "less":
-        return tail(ranks, lost)
-    return min(1.0, 2 * tail(ranks, max(won, lost)))
+    ranks = stats.rankdata(np.round(np.abs(known), 12)) if len(known) else known
+    return np.asarray(ranks), np.sign(known)
 
 
-def _exact_tail(ranks: Array, won: float) -> float:
+def _tail(ranks: Array, won: float) -> float:
     """Chance that the ranks with a positive sign sum to at least `won`, signs being coin flips."""
-    doubled = np.rint(2 * ranks).astype(int)  # shared ranks are halves
-    chances = np.zeros(doubled.sum() + 1)
+    if len(ranks) == 0:
+        return 1.0
+    if len(ranks) > EXACT_UP_TO:
+        return _normal_tail(ranks, won)
+    doubled = tuple(sorted(int(rank) for rank in np.rint(2 * ranks)))  # shared ranks are halves
+    return float(min(1.0, _chances(doubled)[round(2 * won)]))
+
+
+@functools.lru_cache(maxsize=4096)
+def _chances(doubled: tuple[int, ...]) -> Array:
+    """Chance of every doubled rank sum or a larger one."""
+    chances = np.zeros(sum(doubled) + 1)
     chances[0] = 1.0
     for rank in doubled:
         shifted = np.zeros_like(chances)
         shifted[rank:] = chances[:-rank]
         chances = (chances + shifted) / 2
-    return float(min(1.0, chances[round(2 * won) :].sum()))
+    tails: Array = np.cumsum(chances[::-1])[::-1]
+    tails.flags.writeable = False
+    return tails
 
 
 def _normal_tail(ranks: Array, won: float) -> float:
@@ -136,12 +151,11 @@ def rank_biserial(differences: Array) -> float:
     >>> rank_biserial(np.array([1.0, 2.0, -3.0]))
     0.0
     """
-    known = _known(differences)
-    known = known[known != 0]
-    if len(known) == 0:
-        return 0.0
-    ranks = stats.rankdata(np.abs(known))
-    return float((ranks[known > 0].sum() - ranks[known < 0].sum()) / ranks.sum())
+    return _biserial(*_signed_ranks(differences))
+
+
+def _biserial(ranks: Array, signs: Array) -> float:
+    return float((ranks * signs).sum() / ranks.sum()) if len(ranks) else 0.0
 
 
 def cohen_dz(differences: Array) -> float:
@@ -171,7 +185,7 @@ def images_needed(dz: float, *, alpha: float = 0.05, power: float = 0.8) -> floa
     if math.isnan(dz) or dz == 0:
         return math.inf
     fewest = math.floor(math.log2(2 / alpha)) + 1  # below, not even equal signs are significant
-    z_alpha, z_power = stats.norm.isf(alpha / 2), stats.norm.ppf(power)
+    z_alpha, z_power = -special.ndtri(alpha / 2), special.ndtri(power)
     wanted = ((z_alpha + z_power) / dz) ** 2 + z_alpha**2 / 2
     return float(max(fewest, math.ceil(wanted / WILCOXON_EFFICIENCY)))
 
@@ -186,9 +200,14 @@ def compare_all(values: Array, methods: Sequence[str], *, alpha: float = 0.05) -
     """
     count = len(methods)
     places = [(i, j) for i in range(count) for j in range(i + 1, count)]
-    p_values = [wilcoxon(values[:, i] - values[:, j]) for i, j in places]
+    ranked = [_signed_ranks(values[:, i] - values[:, j]) for i, j in places]
+    p_values = [
+        min(1.0, 2 * _tail(ranks, max(ranks[signs > 0].sum(), ranks[signs < 0].sum())))
+        for ranks, signs in ranked
+    ]
     found = []
-    for (i, j), p, corrected in zip(places, p_values, holm(p_values), strict=True):
+    corrections = holm(p_values)
+    for (i, j), signed, p, corrected in zip(places, ranked, p_values, corrections, strict=True):
         differences = values[:, i] - values[:, j]
         known = _known(differences)
         dz = cohen_dz(differences)
@@ -200,7 +219,7 @@ def compare_all(values: Array, methods: Sequence[str], *, alpha: float = 0.05) -
                 p=p,
                 corrected=float(corrected),
                 dz=dz,
-                biserial=rank_biserial(differences),
+                biserial=_biserial(*signed),
                 images=len(known),
                 needed=images_needed(dz, alpha=alpha / len(places)),
             )

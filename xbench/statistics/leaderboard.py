@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from xbench.contracts import Board, BoardCard
@@ -135,9 +136,19 @@ class Leaderboard:
             table.append(line)
         return pd.DataFrame(table)
 
+    def _repr_html_(self) -> str:
+        """A table for notebooks: place, method, means, failed gates, cost."""
+        means = [metric.label for metric in self.metrics]
+        shown = self.frame()[["rank", "method", "mean_rank", *means, "calls", "failed gates"]]
+        return str(shown.to_html(index=False, na_rep="", float_format=lambda x: f"{x:.3g}"))
+
 
 def build_leaderboard(
-    records: pd.DataFrame, manifest: Mapping[str, Any], board: Board | None = None
+    records: pd.DataFrame,
+    manifest: Mapping[str, Any],
+    board: Board | None = None,
+    *,
+    known: Leaderboard | None = None,
 ) -> Leaderboard:
     """The leaderboard of a run.
 
@@ -145,16 +156,26 @@ def build_leaderboard(
         records: the rows of the run store.
         manifest: cards of methods and metrics, verdicts on metrics, boards.
         board: what is ranked and gated; None for `overall` with all metrics as columns.
+        known: the same run on another board, whose values and gates need not be made again.
     """
     chosen = overall_board(manifest) if board is None else board
-    table = score_table(records, manifest)
+    table = score_table(records, manifest) if known is None else known.table
     failed = audited_out(table.scores, manifest)
     ranking = rank_methods(table, chosen.card, alpha=chosen.alpha, uninformative=failed)
-    gates = gate_results(table, alpha=chosen.alpha)
+    if known is not None and known.ranking.alpha == chosen.alpha:
+        gates = known.gates
+    else:
+        gates = gate_results(table, alpha=chosen.alpha)
     metrics = [
         info for info in metric_infos(manifest) if board is None or wanted(info, chosen.card)
     ]
-    cells = {metric.label: _cells(records, table, table.scores[metric.label]) for metric in metrics}
+    rows_of = {str(name): rows for name, rows in records.groupby("metric", sort=False)}
+    cells = {
+        metric.label: _cells(
+            rows_of.get(metric.label, records.iloc[:0]), table, table.scores[metric.label]
+        )
+        for metric in metrics
+    }
     costs = {name: bca_columns(table.scores[name].values)[0] for name in ("calls", "seconds")}
     rows = []
     for i, method in enumerate(table.methods):
@@ -230,20 +251,25 @@ def _order(row: Row) -> tuple[bool, bool, float, str]:
     return (unknown, shut, mean, row.method)
 
 
-def _cells(records: pd.DataFrame, table: ScoreTable, score: MetricScores) -> dict[str, Cell]:
-    rows = records[records["metric"] == score.info.label]
+def _cells(rows: pd.DataFrame, table: ScoreTable, score: MetricScores) -> dict[str, Cell]:
+    """The cells of one metric, from its rows."""
+    if score.info.pairwise:
+        mirrored = rows.rename(columns={"method": "other", "other": "method"})
+        rows = pd.concat([rows, mirrored])
     means, lows, highs = bca_columns(score.values)
-    known = pd.DataFrame(score.values, columns=table.labels).notna().sum()
-    cells = {}
-    for i, label in enumerate(table.labels):
-        own = rows["method"] == label
-        if score.info.pairwise:
-            own |= rows["other"] == label
-        bad = rows[own & (rows["status"] != "ok")]
-        found = Interval(float(means[i]), float(lows[i]), float(highs[i]))
-        total = int(rows.loc[own, "image_id"].nunique())
-        cells[label] = _cell(found, int(known[label]), total, bad, pairwise=score.info.pairwise)
-    return cells
+    known = np.isfinite(score.values).sum(axis=0)
+    totals = rows.groupby("method")["image_id"].nunique()
+    bad = {str(name): own for name, own in rows[rows["status"] != "ok"].groupby("method")}
+    return {
+        label: _cell(
+            Interval(float(means[i]), float(lows[i]), float(highs[i])),
+            int(known[i]),
+            int(totals.get(label, 0)),
+            bad.get(label, rows.iloc[:0]),
+            pairwise=score.info.pairwise,
+        )
+        for i, label in enumerate(table.labels)
+    }
 
 
 def _cell(found: Interval, defined: int, total: int, bad: pd.DataFrame, *, pairwise: bool) -> Cell:

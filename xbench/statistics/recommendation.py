@@ -15,6 +15,9 @@ from xbench.statistics.leaderboard import Leaderboard, build_leaderboard
 from xbench.statistics.pareto import pareto
 from xbench.statistics.sentences import sentences
 
+SETTLED = 3
+"""Ties of which it is said what would settle them; the others are counted."""
+
 
 def recommend(records: pd.DataFrame, manifest: Mapping[str, Any], board: Board) -> Recommendation:
     """The advice that a run supports for a use.
@@ -89,14 +92,11 @@ def _settle(
     """What data would settle what is open."""
     found = []
     if pick is not None:
-        for other in tied:
-            one = board.ranking.comparison(pick, other)
-            if math.isinf(one.needed):
-                found.append(f"no number of images would separate {pick} from {other}")
-            else:
-                more = _round(max(1, one.more))
-                images = "1 more image" if more == "1" else f"{more} more images"
-                found.append(f"about {images} would separate {pick} from {other}")
+        ties = [(other, board.ranking.comparison(pick, other)) for other in tied]
+        ties.sort(key=lambda tie: tie[1].more)
+        found += [_separation(pick, other, one.more) for other, one in ties[:SETTLED]]
+        if len(ties) > SETTLED:
+            found.append(f"{len(ties) - SETTLED} more methods would need more images still")
         for gate in board.card.gates:
             result = board.gates[pick][gate]
             if result.verdict == "not tested":
@@ -109,6 +109,14 @@ def _settle(
     if board.images < min_images:
         found.append(f"at least {min_images} images make ranks worth reading")
     return tuple(found)
+
+
+def _separation(pick: str, other: str, more: float) -> str:
+    if math.isinf(more):
+        return f"no number of images would separate {pick} from {other}"
+    count = _round(max(1, more))
+    images = "1 more image" if count == "1" else f"{count} more images"
+    return f"about {images} would separate {pick} from {other}"
 
 
 def _round(count: float) -> str:

@@ -29,10 +29,24 @@ def _use(found: Recommendation, ranking: Ranking) -> str:
         text += f", first in {_percent(standing.best)} of resamples"
     if found.tied:
         p = min(ranking.comparison(str(found.pick), other).corrected for other in found.tied)
-        text += f"; no difference to {_names(found.tied)} is shown (Holm p ≥ {p:.2g})"
+        text += f"; no difference to {_tied(found)} is shown (Holm p ≥ {p:.2g})"
     elif len(ranking.methods) > 1:
         text += ", and shown to be better than every other that may be used"
     return text + "."
+
+
+def _tied(found: Recommendation) -> str:
+    """The tie group, the cheapest first where it is long: there, cost decides."""
+    if len(found.tied) <= NAMED:
+        return _names(found.tied)
+    calls = {point.method: point.calls for point in found.pareto}
+    cheapest = sorted(found.tied, key=lambda method: calls[method])  # stable: then by mean rank
+    named = ", ".join(f"{method} ({_calls(calls[method])})" for method in cheapest[:NAMED])
+    return f"{len(found.tied)} others, the cheapest of them {named},"
+
+
+def _calls(calls: float) -> str:
+    return f"{calls:,.0f} model call{'' if round(calls) == 1 else 's'}"
 
 
 def _cheap(found: Recommendation) -> list[str]:
