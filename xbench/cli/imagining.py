@@ -99,7 +99,10 @@ def style(
         "style": style_weight,
         "tv": tv,
     }
-    loaded.show("style", loaded.read([content, look]), values, folder)
+    asked = (
+        [content] if content == look else [content, look]
+    )  # `planted planted`: two of its scenes
+    loaded.show("style", loaded.read(asked, 2), values, folder)
 
 
 @app.command()

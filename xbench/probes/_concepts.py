@@ -13,6 +13,7 @@ from xbench.streams import seed_of
 
 TEXTURES = ("stripes across", "stripes down", "checks", "dots")
 PLAIN = ("red", "green", "blue", "yellow", "magenta", "cyan")
+_RARE = 1e-3  # share of all pixels below which a concept cannot be found
 _SATURATION, _DARK, _BRIGHT = 0.25, 0.2, 0.8
 _HUES = {"red": 0, "yellow": 60, "green": 120, "cyan": 180, "blue": 240, "magenta": 300}
 
@@ -68,7 +69,7 @@ def concepts_of(samples: Samples, class_names: Sequence[str]) -> Concepts:
             masks[name], kinds[name] = samples.truth & rows, "shape"
         for name, mask in samples.extras.items():
             masks[name], kinds[name] = mask.bool(), "object"
-    kept = {name: mask for name, mask in masks.items() if bool(mask.any())}
+    kept = {name: mask for name, mask in masks.items() if float(mask.float().mean()) > _RARE}
     return Concepts(samples.images, kept, {name: kinds[name] for name in kept})
 
 
@@ -94,7 +95,7 @@ def scenes(count: int, height: int, width: int, channels: int, seed: int) -> Con
         name: "shape" if name in SHAPES else "texture" if name in TEXTURES else "color"
         for name in masks
     }
-    kept = {name: mask for name, mask in masks.items() if bool(mask.any())}
+    kept = {name: mask for name, mask in masks.items() if float(mask.float().mean()) > _RARE}
     return Concepts(images, kept, {name: kinds[name] for name in kept})
 
 

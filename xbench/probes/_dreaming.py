@@ -128,7 +128,7 @@ def ascend(
         with torch.enable_grad():
             value = goal(moved)
             (gradient,) = torch.autograd.grad(value, moved)
-        found.goals.append(float(value))
+        found.goals.append(float(value.detach()))
         gradient = torch.roll(gradient, [-shift for shift in shifts], dims=(2, 3))
         gradient = gradient / gradient.square().mean().sqrt().clamp(min=1e-30)
         rate = how.rate * (1 - 0.8 * step / how.steps)
@@ -246,7 +246,7 @@ def through_generator(
         with torch.enable_grad():
             value = goal(generator(moved).clamp(0, 1))
             (gradient,) = torch.autograd.grad(value, moved)
-        found.goals.append(float(value))
+        found.goals.append(float(value.detach()))
         gradient = gradient / gradient.square().mean().sqrt().clamp(min=1e-30)
         code = (1 - how.l2) * code + 10 * how.rate * gradient
     tell(how.steps)

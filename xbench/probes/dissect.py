@@ -162,7 +162,7 @@ class Dissect(Probe):
             images["units"] = Picture(
                 _unit_sheet(model, concepts, shown),
                 f"The clearest unit of each concept in {model.name}: the images on which it is "
-                "strongest, its place in color, the concept's mask in green outline below.",
+                "strongest, where it answers, and whether the concept is in the image.",
             )
         return images
 

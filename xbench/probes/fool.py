@@ -1,6 +1,6 @@
 """Fooling images: does the explanation change when the prediction does, does it point there?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -259,12 +259,19 @@ def _sentences(facts: pd.DataFrame, table: pd.DataFrame, first: str) -> list[str
     if not rows:
         return [*said, "No image was fooled, so the maps have nothing to follow."]
     for row in sorted(rows, key=lambda row: -row["change"]):
-        follows = row["change"] > 1.5 * row["change_noise"]
         said.append(
             f"{row['method']}: rank correlation of the explanation before and after is "
             f"{1 - row['change']:.2f} (under noise {1 - row['change_noise']:.2f}), "
-            f"{'so it moves with the prediction' if follows else 'so it hardly follows'}; it "
+            f"{_verdict(row)}; it "
             f"correlates with the perturbation by {row['points']:+.2f} "
             f"(before the attack {row['points_clean']:+.2f})."
         )
     return said
+
+
+def _verdict(row: Mapping[str, float]) -> str:
+    if abs(row["change"] - row["change_same_class"]) < 1e-9:
+        return "which is all the change of the pixels: it is the same whichever class is asked for"
+    if row["change"] > 1.5 * row["change_noise"]:
+        return "so it moves with the prediction"
+    return "so it hardly moves with the prediction"
