@@ -42,7 +42,7 @@ def test_a_study_is_one_report(tmp_path: Path) -> None:
     result = call("study", written(tmp_path, SMALL), "--batch-size", "8", "--out", str(out))
     assert result.exit_code == 0, result.output
     page = (out / "index.html").read_text()
-    for heading in ("Question", "1. Agreement", "2. Gallery of 1 images", "Answer", "Limits"):
+    for heading in ("Question", "1. Agreement", "2. Gallery of 1 image", "Answer", "Limits"):
         assert f">{heading}</h2>" in page
     assert "Second &lt;b&gt;?" in page
     assert page.index("Question</h2>") < page.index("1. Agreement") < page.index("Answer</h2>")

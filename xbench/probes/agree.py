@@ -22,7 +22,7 @@ from xbench.probes._agreement import (
 )
 from xbench.probes.contract import PROBES, Exhibit, Picture, Probe, ProbeCard, Table, Tell, silent
 from xbench.probes.maps import DEFAULT_METHODS, Maps, choose, explain_all, predicted
-from xbench.probes.shared import about, rows_of, text_of
+from xbench.probes.shared import about, counted, rows_of, text_of
 from xbench.statistics.intervals import mean_interval
 
 _ONE, _OTHER, _BOTH = (0, 114, 178), (213, 94, 0), (0, 158, 115)
@@ -95,7 +95,8 @@ class Agree(Probe):
             limits=(
                 self.card.limitations,
                 f"By chance two maps reach an IoU of {self.q / (2 - self.q):.3f}.",
-                "Factors are correlations over few images: they show what goes together, not why.",
+                "Factors are correlations over few images: they show what goes together, not why; of "
+                "five of them one in four pages shows one that looks clear by chance.",
             ),
             about=about(self, model, samples, seed),
         )
@@ -189,7 +190,7 @@ def _sentences(
     pairs, images = rows_of(matrix), rows_of(table)
     said = [
         f"The methods' top {q:.0%} pixels overlap by an IoU of {text_of(mean)} on average over "
-        f"{len(table)} images (chance: {q / (2 - q):.2f})."
+        f"{counted(len(table), 'image')} (chance: {q / (2 - q):.2f})."
     ]
     if len(pairs) > 1:
         top, last = pairs[0], pairs[-1]

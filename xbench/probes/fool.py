@@ -26,7 +26,7 @@ from xbench.probes.maps import (
     explain_all,
     replaced,
 )
-from xbench.probes.shared import about, rows_of
+from xbench.probes.shared import about, counted, rows_of
 from xbench.registry import Chosen
 from xbench.streams import Streams
 
@@ -126,7 +126,7 @@ class Fool(Probe):
         facts, every = pd.concat(found, ignore_index=True), pd.concat(moved, ignore_index=True)
         table = move_table(every)
         return Exhibit(
-            title=f"Fooling images: {len(samples)} images, {', '.join(names)}",
+            title=f"Fooling {counted(len(samples), 'image')}: {', '.join(names)}",
             question=self.card.question,
             caption=(
                 *_sentences(facts, table, names[0]),
@@ -161,6 +161,7 @@ class Fool(Probe):
         return _Shot(samples.ids[row], image, fooled, before, target, torch.stack([clean, after]))
 
 
+_CLEAR = 0.25  # 1 - rank correlation below which a map is much the same
 _FACTS = (
     "Attacks: classes and probabilities before and after (of 8-bit pixels), the largest and the "
     "root mean square change of a pixel in steps of 1/255, and the peak signal-to-noise ratio in "
@@ -250,7 +251,7 @@ def _sentences(facts: pd.DataFrame, table: pd.DataFrame, first: str) -> list[str
         rows = rows_of(part)
         won = sum(bool(row["fooled"]) for row in rows)
         said.append(
-            f"{name}: {won} of {len(rows)} images are taken for the target, at "
+            f"{name}: {won} of {counted(len(rows), 'image')} taken for the target, at "
             f"{part['target_after'].median():.1%} (median), with a largest change of "
             f"{part['largest'].max():.0f}/255 and a signal-to-noise ratio of "
             f"{part['psnr'].median():.0f} dB."
@@ -272,6 +273,6 @@ def _sentences(facts: pd.DataFrame, table: pd.DataFrame, first: str) -> list[str
 def _verdict(row: Mapping[str, float]) -> str:
     if abs(row["change"] - row["change_same_class"]) < 1e-9:
         return "which is all the change of the pixels: it is the same whichever class is asked for"
-    if row["change"] > 1.5 * row["change_noise"]:
+    if row["change"] > max(_CLEAR, 1.5 * row["change_noise"]):
         return "so it moves with the prediction"
     return "so it hardly moves with the prediction"

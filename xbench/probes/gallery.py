@@ -24,7 +24,7 @@ from xbench.probes.contract import (
     silent,
 )
 from xbench.probes.maps import DEFAULT_METHODS, Maps, choose, class_name, explain_all, spread_of
-from xbench.probes.shared import about
+from xbench.probes.shared import about, counted
 from xbench.reading import Reading, read_reading
 from xbench.report.pictures import Look, gallery_file
 
@@ -89,11 +89,11 @@ class Gallery(Probe):
             refused |= dict(page.found.refused)
         look = pages[0].look
         return Exhibit(
-            title=f"Gallery of {len(pages)} images",
+            title=f"Gallery of {counted(len(pages), 'image')}",
             question=self.card.question,
             caption=(
-                f"{len(pages)} images, {len(pages[0].found.maps)} methods, the {self.top} most "
-                f"probable classes of each; maps are read {look.reading or 'as they are'}, "
+                f"{counted(len(pages), 'image')}, {counted(len(pages[0].found.maps), 'method')}, "
+                f"the {self.top} most probable classes of each; maps are read {look.reading or 'as they are'}, "
                 f"{look.words}.",
                 *(f"{label} gave no maps: {reason}" for label, reason in refused.items()),
             ),

@@ -60,3 +60,12 @@ def correlation_interval(value: float, count: int) -> Interval:
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The records of a table, one dictionary a row."""
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def counted(number: int, word: str) -> str:
+    """A number with its word.
+
+    >>> counted(1, "image"), counted(2, "image")
+    ('1 image', '2 images')
+    """
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
