@@ -95,8 +95,8 @@ class Agree(Probe):
             limits=(
                 self.card.limitations,
                 f"By chance two maps reach an IoU of {self.q / (2 - self.q):.3f}.",
-                "Factors are correlations over few images: they show what goes together, not why; of "
-                "five of them one in four pages shows one that looks clear by chance.",
+                "Factors are correlations over few images: they show what goes together, not why, "
+                "and of five factors one in four pages shows one that is clear by chance.",
             ),
             about=about(self, model, samples, seed),
         )

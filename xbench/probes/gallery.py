@@ -93,8 +93,8 @@ class Gallery(Probe):
             question=self.card.question,
             caption=(
                 f"{counted(len(pages), 'image')}, {counted(len(pages[0].found.maps), 'method')}, "
-                f"the {self.top} most probable classes of each; maps are read {look.reading or 'as they are'}, "
-                f"{look.words}.",
+                f"the {self.top} most probable classes of each; maps are read "
+                f"{look.reading or 'as they are'}, {look.words}.",
                 *(f"{label} gave no maps: {reason}" for label, reason in refused.items()),
             ),
             images={
