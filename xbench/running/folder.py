@@ -32,6 +32,37 @@ IDENTITY = (
 )
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _has_texts(value: object, *keys: str) -> bool:
+    return isinstance(value, dict) and all(_is_text(value.get(key)) for key in keys)
+
+
+def _is_choice(value: object) -> bool:
+    return isinstance(value, list) and all(_has_texts(item, "label", "identity") for item in value)
+
+
+_SHAPE: dict[str, Callable[[Any], bool]] = {
+    "format": _is_number,
+    "seed": _is_number,
+    "chunk": lambda value: _is_number(value) and value > 0,
+    "target": _is_text,
+    "reading": _is_text,
+    "model": lambda value: _has_texts(value, "name", "weights"),
+    "dataset": lambda value: (
+        _has_texts(value, "name", "digest") and _is_number(value.get("images"))
+    ),
+    "methods": _is_choice,
+    "metrics": _is_choice,
+}
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The files of one run."""
@@ -66,12 +97,17 @@ class RunFolder:
                 f"{self.path} is no run folder (it has no manifest.json); give the folder that "
                 "`xbench run` wrote."
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self.manifest_path} cannot be read ({error}).") from error
         missing = [key for key in IDENTITY if not isinstance(content, dict) or key not in content]
         if missing:
             raise RunError(
                 f"{self.manifest_path} is no manifest of xbench: it has no {missing[0]}."
+            )
+        strange = next((key for key, fits in _SHAPE.items() if not fits(content[key])), None)
+        if strange is not None:
+            raise RunError(
+                f"{self.manifest_path} is no manifest of xbench: its {strange} is strange."
             )
         return dict(content)
 

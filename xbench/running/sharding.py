@@ -92,33 +92,36 @@ def _check_fit(
 
     for key in IDENTITY:
         if not same(expected[key], found[key]):
-            part = next(
-                (
-                    k
-                    for k in ("weights", "digest", "name")
-                    if _item(expected, key, k) != _item(found, key, k)
-                ),
-                None,
-            )
-            what = key if part is None else f"{key} ({part})"
-            refuse(what, _item(found, key, part), _item(expected, key, part))
-    if expected["xbench"] != found["xbench"]:
-        refuse("version of xbench", found["xbench"], expected["xbench"])
-    ours, theirs = (m["environment"]["packages"] for m in (expected, found))
+            here, there = _differing(found[key], expected[key])
+            part = f" ({here[0]})" if here[0] else ""
+            refuse(f"{key}{part}", here[1], there[1])
+    if expected.get("xbench") != found.get("xbench"):
+        refuse("version of xbench", found.get("xbench"), expected.get("xbench"))
+    ours, theirs = (_table(_table(m.get("environment")).get("packages")) for m in (expected, found))
     for name in sorted({*ours, *theirs}):
         if ours.get(name) != theirs.get(name):
             refuse(f"version of {name}", theirs.get(name), ours.get(name))
-    ours, theirs = (m.get("settings", {}) for m in (expected, found))
+    ours, theirs = (_table(m.get("settings")) for m in (expected, found))
     for name in sorted({*ours, *theirs} - {*_PLACES}):
         if ours.get(name) != theirs.get(name):
             refuse(f"setting {name}", theirs.get(name), ours.get(name))
 
 
-def _item(manifest: Mapping[str, Any], key: str, part: str | None) -> object:
-    content = manifest[key]
-    if isinstance(content, Mapping):
-        return content.get(part) if part else content.get("name")
-    return [item.get("label") for item in content] if isinstance(content, list) else content
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _differing(one: object, other: object) -> tuple[tuple[str, object], tuple[str, object]]:
+    """The part in which two entries of manifests differ, and its values, fit for a sentence."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        names = [name for name in ("weights", "digest", "name") if one.get(name) != other.get(name)]
+        name = names[0] if names else "name"
+        return (name, one.get(name)), (name, other.get(name))
+    if isinstance(one, list) and isinstance(other, list):
+        labels = ([str(item.get("label")) for item in items] for items in (one, other))
+        mine, theirs = (", ".join(found) for found in labels)
+        return ("", mine), ("", theirs)
+    return ("", one), ("", other)
 
 
 def _brief(value: object) -> str:
