@@ -11,7 +11,7 @@ STAMP := $(VENV)/.made-from-pyproject-and-constraints
 CODE := xbench methods metrics datasets leaderboards tests benchmarks examples
 TYPED := xbench methods metrics datasets leaderboards
 
-.PHONY: run test test-slow test-all check format lock docs matrix clean audit reproduce chaos fuzz
+.PHONY: site run test test-slow test-all check format lock docs matrix clean audit reproduce chaos fuzz
 
 run: $(STAMP)
 	$(VENV)/bin/xbench run --methods all --limit 6 --max-calls 250
@@ -50,6 +50,10 @@ reproduce: $(STAMP)
 
 matrix: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/xbench matrix --out docs/matrix.md
+
+site: $(STAMP)
+	$(VENV)/bin/xbench docs docs
+	$(VENV)/bin/mkdocs build --strict
 
 lock: $(STAMP)
 	sed -n '/^#/p' constraints.txt > constraints.new

@@ -16,7 +16,7 @@ LAYERS = (  # from the ground up; a module imports its own layer and those below
     {"running"},
     {"explaining", "report", "probes", "plugins"},
     {"audit", "exact_table", "conformance", "honesty", "matrix", "reusing", "comparing", "checking", "gating", "publishing", "verifying"},
-    {"api"},
+    {"api", "docs_api"},
     {"cli"},
 )
 SOURCES = sorted(p for p in (ROOT / "xbench").rglob("*.py"))

@@ -1,4 +1,4 @@
-"""Every script in examples/ runs."""
+"""Every script in examples/ runs, and is short."""
 
 import runpy
 import sys
@@ -6,7 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from xbench.plugins.catalogues import REGISTRIES
+
 SCRIPTS = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
+
+
+@pytest.fixture(autouse=True)
+def _registries_as_they_were():
+    for registry in REGISTRIES:
+        registry.discover()
+    before = [dict(registry._entries) for registry in REGISTRIES]
+    yield
+    for registry, entries in zip(REGISTRIES, before, strict=True):
+        registry._entries.clear()
+        registry._entries.update(entries)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -16,11 +29,17 @@ def test_the_example_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    text = script.read_text(encoding="utf-8")
+    assert text.count("\n") <= 40
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path / "run")])
     runpy.run_path(str(script), run_name="__main__")
-    assert "report.html" in capsys.readouterr().out
-    assert (tmp_path / "run" / "report.html").is_file()
+    printed = capsys.readouterr().out
+    assert len(printed) > 50
+    if "[RUN_FOLDER]" in text:
+        assert "report.html" in printed
+        assert (tmp_path / "run" / "report.html").is_file()
 
 
-def test_there_are_examples() -> None:
-    assert SCRIPTS
+def test_there_are_five_examples() -> None:
+    assert len(SCRIPTS) >= 5

@@ -4,11 +4,54 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xbench.api import Run, explain, open_run, run
+    from xbench.api import (
+        Classifier,
+        Compared,
+        Leaderboard,
+        Method,
+        MethodCard,
+        Metric,
+        MetricCard,
+        Normalization,
+        Recommendation,
+        Run,
+        XbenchError,
+        as_method,
+        as_metric,
+        compare,
+        explain,
+        gate,
+        method,
+        open_run,
+        run,
+        use_catalogue,
+    )
 
 __version__ = "0.1.0"
 
-__all__ = ["Run", "__version__", "explain", "open_run", "run"]
+__all__ = [
+    "Classifier",
+    "Compared",
+    "Leaderboard",
+    "Method",
+    "MethodCard",
+    "Metric",
+    "MetricCard",
+    "Normalization",
+    "Recommendation",
+    "Run",
+    "XbenchError",
+    "__version__",
+    "as_method",
+    "as_metric",
+    "compare",
+    "explain",
+    "gate",
+    "method",
+    "open_run",
+    "run",
+    "use_catalogue",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -112,8 +112,11 @@ def _text(entry: "Entry[Any]", column: str) -> str:
 def docs(
     folder: Annotated[Path, typer.Argument(help="Where the pages go.")] = Path("docs"),
 ) -> None:
-    """Write the tables of methods, metrics and datasets from their cards."""
+    """Write the tables of methods, metrics and datasets, and the page of the Python API."""
     from xbench.docs import write_docs
+    from xbench.docs_api import api_page
 
-    for path in write_docs(folder):
+    paths = [*write_docs(folder), folder / "api.md"]
+    paths[-1].write_text(api_page(), encoding="utf-8")
+    for path in paths:
         out.print(str(path), markup=False, soft_wrap=True)

@@ -85,7 +85,6 @@ def foreign_metric(found: Any, name: str = "") -> str | None:
         for flag in ("return_auc_per_sample", "return_average_correlation"):
             if hasattr(own, flag):
                 setattr(own, flag, True)
-        own.disable_warnings, own.display_progressbar = True, False
         return own
 
     label = name or f"quantus_{kind.__name__}"

@@ -74,12 +74,12 @@ class FunctionMethod(Method):
     Attributes:
         function: the function.
         alone: whether it draws from the global random state, and so is given one image at a time
-            with that state seeded by the image.
+            with that state seeded by the image; None: not known, and looked at in every call.
         streamed: whether it takes random streams.
     """
 
     function: ClassVar[Maps]
-    alone: ClassVar[bool] = False
+    alone: ClassVar[bool | None] = None
     streamed: ClassVar[bool] = False
 
     @classmethod
@@ -101,8 +101,14 @@ class FunctionMethod(Method):
                 maps = type(self).function(model.network, rows, targets[index], **given, **more)
             return check_maps(maps, rows, f"The function '{self.card.name}'")
 
-        if not self.alone:
+        if self.alone is False:
             return torch.cat(list(model.in_batches("backward", len(images), images, work)))
+        if self.alone is None:
+            with seeded(0):
+                state = random_state()
+                maps = torch.cat(list(model.in_batches("backward", len(images), images, work)))
+                if random_state() == state:
+                    return maps
         parts = []
         for i in range(len(images)):
             with seeded(streams.seed_for(i, "function")):
@@ -164,11 +170,12 @@ def measured(kind: type[FunctionMethod], model: Classifier, images: Tensor) -> t
     said = getattr(kind.function, CARD, {})
     targets = model.logits(images).argmax(dim=1)
     streams = Streams(0, [str(i) for i in range(len(images))], kind.card.name)
-    state = random_state()
-    maps, spent = _trial(kind, model, images, targets, streams)
-    alone = random_state() != state
+    with seeded(0):
+        state = random_state()
+        maps, spent = _trial(kind.variant(alone=False), model, images, targets, streams)
+        alone = random_state() != state
+    kind = kind.variant(alone=alone)
     if alone:
-        kind = kind.variant(alone=True)
         maps, spent = _trial(kind, model, images, targets, streams)
     found: dict[str, Any] = {
         "forwards": f"{spent.forwards:g}",

@@ -91,6 +91,12 @@ class Run:
 def open_run(path: Path | str) -> Run:
     """A run folder that is there already.
 
+    Args:
+        path: of the folder that `xbench run` (or `xbench.run`) wrote.
+
+    Returns:
+        the run; its records are read when they are asked for.
+
     Raises:
         RunError: it is no run folder.
     """

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import Any
 
 from xbench.statistics.fragility import Fragility
@@ -68,6 +69,11 @@ class Recommendation:
     def text(self) -> str:
         """The sentences as one paragraph."""
         return " ".join(self.sentences)
+
+    def _repr_html_(self) -> str:
+        """The sentences and the cautions, for notebooks."""
+        parts = [*self.sentences, *(f"Caution: {caution}." for caution in self.cautions)]
+        return "".join(f"<p>{escape(part)}</p>" for part in parts)
 
     def data(self) -> dict[str, Any]:
         """Everything as plain data, NaN as None."""
