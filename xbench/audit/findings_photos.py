@@ -19,7 +19,7 @@ from xbench.registry import DATASETS, METHODS
 from xbench.selection import only_correct
 
 VARIABLE: Final = "XBENCH_SAMPLE"
-CELL_OCCLUSION: Final = "occlusion[window=56,stride=56]"
+CELL_OCCLUSION: Final = "occlusion[stride=56,window=56]"
 IG: Final = "integrated_gradients[n_steps=12]"
 _ROWS: Final = ("M1", "M2", "M3", "M4", "M5", "M8", "M11", "M14", "M15", "M16", "M17")
 
@@ -65,7 +65,7 @@ def photo_findings(images: int, few: int, tell: Callable[[str], None]) -> list[F
         parts.append(grid_frame(model, chosen, methods, metrics))
     found = Found(together(parts))
     return [
-        *_completeness(model, some, tell),
+        *_completeness(model, right(max(images, 48)), tell),
         *_removal(found, len(source)),
         *_insertion(found, len(source)),
         *_cells(found, len(source)),

@@ -31,6 +31,7 @@ class Step:
         accuracy: over images, pairs of maps counted 1 right, 1/2 tied, 0 wrong; chance is 1/2.
         low, high: 95 % bootstrap interval over images.
         images: images with at least one pair where both values are defined.
+        weakest: the lower end of the interval of the pair of maps that does worst.
     """
 
     upper: str
@@ -39,11 +40,17 @@ class Step:
     low: float
     high: float
     images: int
+    weakest: float
 
     @property
     def holds(self) -> bool:
         """Whether more right than wrong is shown."""
         return self.low > 0.5
+
+    @property
+    def each(self) -> bool:
+        """Whether it is shown of every pair of maps."""
+        return self.weakest > 0.5
 
     @property
     def reversed(self) -> bool:
@@ -59,7 +66,7 @@ class Grade:
         metric, property, direction: from its card.
         verdict: whether it may be used, and why not.
         ladder: which known order it was held against, "" for none.
-        steps: best over near, near over poor, poor over worst; and best over poor.
+        steps: best over near, near over poor, poor over worst; best over poor and over worst.
         retest: Pearson's r of all values under two seeds, method means taken out of neither.
         halves: Spearman of the methods' means on two halves of the images, mean over splits.
         fills: Spearman of the methods' means under two fills, mean over pairs of fills.
@@ -98,6 +105,7 @@ def _grade(measured: Measured, metric: Chosen[Any]) -> Grade:
     if ladder is not None:
         values = sign * table(measured.rungs, label)
         pairs = [("best", "near"), ("near", "poor"), ("poor", "worst"), ("best", "poor")]
+        pairs.append(("best", "worst"))
         steps = tuple(step(values, ladder, *pair) for pair in pairs)
     reason = _refusal(measured.rungs, label) if ladder is not None else ""
     return Grade(
@@ -138,11 +146,15 @@ def step(values: pd.DataFrame, ladder: Ladder, upper: str, lower: str) -> Step:
             gap = (values.loc[one.label] - values.loc[other.label]).to_numpy(dtype=np.float64)
             wins.append(np.where(np.isfinite(gap), (np.sign(gap) + 1) / 2, np.nan))
     if not wins:
-        return Step(upper, lower, *(float("nan"),) * 3, images=0)
+        return Step(upper, lower, *(float("nan"),) * 3, images=0, weakest=float("nan"))
     stacked = np.stack(wins)
     known = np.isfinite(stacked).any(axis=0)
     shares = np.nanmean(stacked[:, known], axis=0)
-    return Step(upper, lower, *mean_interval(shares), images=int(known.sum()))
+    pairs = [row[np.isfinite(row)] for row in stacked]
+    lows = [mean_interval(row).low for row in pairs if len(row)]
+    weakest = min(lows, default=float("nan"))
+    found = mean_interval(shares)
+    return Step(upper, lower, *found, images=int(known.sum()), weakest=weakest)
 
 
 def retest(first: pd.DataFrame, second: pd.DataFrame) -> float:
@@ -197,16 +209,19 @@ def judge(
 ) -> Verdict:
     """The verdict: passes, coarse, fails, descriptive or ungraded, with the reason.
 
-    A metric passes where every step is shown (interval above one half). It is coarse where the
-    best map beats the poor one and that one the worst, but a neighboring step is not shown.
+    A metric passes where every step is shown (interval above one half). It fails where the best
+    map is not shown to beat each poor and each worst one, or where the worst are shown to beat the
+    poor ones. Else it is coarse: a neighboring step is not shown, as when noise and the opposite of
+    the truth both stand at the floor of the metric.
     """
     if direction == "none" or ladder is None:
         return Verdict(label, "descriptive", _DESCRIBES)
     by_name = {(s.upper, s.lower): s for s in steps}
     if all(s.images == 0 for s in steps):
         return Verdict(label, "ungraded", refused or "It is undefined on every map of the ladder.")
-    needed = [by_name["best", "poor"], by_name["poor", "worst"]]
-    wrong = [s for s in needed if not s.holds]
+    needed = [by_name["best", "poor"], by_name["best", "worst"]]
+    last = by_name["poor", "worst"]
+    wrong = [s for s in needed if not s.each] + [s for s in (last,) if s.reversed]
     if wrong:
         said = "; ".join(_in_words(s, ladder) for s in wrong)
         if ladder.name == "truth" and "sign" in invariances:
@@ -214,7 +229,7 @@ def judge(
         if ladder.name == "truth" and "scale" not in invariances:
             said += "; it reads the scale of the map, and a mask has none"
         return Verdict(label, "fails", f"{said}.")
-    fine = [s for s in (by_name["best", "near"], by_name["near", "poor"]) if not s.holds]
+    fine = [s for s in (by_name["best", "near"], by_name["near", "poor"], last) if not s.holds]
     if fine:
         return Verdict(label, "coarse", "; ".join(_in_words(s, ladder) for s in fine) + ".")
     return Verdict(label, "passes")
@@ -227,6 +242,16 @@ _WORDS: Final = {
 }
 
 
+_KINDS: Final = {
+    "noise": "noise",
+    "the opposite of the truth": "opposite",
+    "mostly edges": "mixture with edges",
+    "edges alone": "edges",
+    "half noise": "noisy map",
+    "noise alone": "noise",
+}
+
+
 def _in_words(found: Step, ladder: Ladder) -> str:
     names = _WORDS[ladder.name]
     upper, lower = names[RUNGS.index(found.upper)], names[RUNGS.index(found.lower)]
@@ -235,6 +260,8 @@ def _in_words(found: Step, ladder: Ladder) -> str:
         return f"it is undefined on {upper} or {lower}"
     if found.reversed:
         return f"it prefers {lower} to {upper} (right in {figures})"
+    if found.holds:
+        return f"it does not tell {upper} from every kind of {_KINDS[lower]} (right in {figures})"
     return f"it does not tell {upper} from {lower} (right in {figures})"
 
 

@@ -47,8 +47,8 @@ class Plan:
         seed: of everything random.
     """
 
-    images: int = 16
-    few: int = 8
+    images: int = 32
+    few: int = 16
     cheap: int = 60
     panel: str = PANEL
     metrics: str = "all"

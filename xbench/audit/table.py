@@ -22,8 +22,8 @@ def audit_markdown(grades: Sequence[Grade]) -> str:
             f"### {kind.capitalize()}",
             "",
             "| metric | verdict | best > near | near > poor | poor > worst | best > poor "
-            "| retest | halves | fills | kin | calls |",
-            "|---|---|---|---|---|---|---|---|---|---|---|",
+            "| best > worst | retest | halves | fills | kin | calls |",
+            "|" + "---|" * 12,
             *(_line(grade, near.get(grade.metric, float("nan"))) for grade in mine),
         ]
         reasons = [f"- `{g.metric}`: {g.verdict.reason}" for g in mine if g.verdict.reason]
@@ -95,7 +95,7 @@ def _kin(grades: Sequence[Grade]) -> dict[str, float]:
 
 
 def _line(grade: Grade, near: float) -> str:
-    steps = [_step(s) for s in grade.steps] or ["–"] * 4
+    steps = [_step(s) for s in grade.steps] or ["–"] * 5
     rest = [_short(grade.retest), _short(grade.halves), _short(grade.fills), _short(near)]
     calls = "–" if math.isnan(grade.calls) else f"{grade.calls:,.0f}"
     return (

@@ -14,8 +14,8 @@ from xbench.errors import ParameterError
 @teach
 def audit(
     metrics: o.Metrics = "all",
-    images: Annotated[int, typer.Option(help="Scenes for metrics that cost little.")] = 16,
-    few: Annotated[int, typer.Option(help="Scenes for the others, and for repetitions.")] = 8,
+    images: Annotated[int, typer.Option(help="Scenes for metrics that cost little.")] = 32,
+    few: Annotated[int, typer.Option(help="Scenes for the others, and for repetitions.")] = 16,
     jobs: Annotated[int, typer.Option(help="Worker processes.")] = 2,
     seed: o.Seed = 0,
     verdicts: Annotated[Path | None, typer.Option(help="Write the verdicts here, as JSON.")] = None,

@@ -19,8 +19,8 @@ class Verdict:
     Attributes:
         metric: its label.
         standing: "passes": it ranks the truth, a degraded truth, noise and the opposite in this
-            order; "coarse": it does, but does not tell the truth from the degraded truth;
-            "fails": it does not; "descriptive": it has no direction, so there is nothing to rank;
+            order; "coarse": it puts the truth above noise and above its opposite, but a smaller
+            step is not shown; "fails": it does not; "descriptive": it has no direction, so there is nothing to rank;
             "ungraded": it could not be run on planted truth.
         reason: why, a sentence; empty where it passes.
     """
