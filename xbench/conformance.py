@@ -4,6 +4,7 @@ The test suite, the table of methods by network and whoever writes a method of t
 same checks; a conforming method has no findings.
 """
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -230,6 +231,7 @@ class _Examination:
     ) -> list[str]:
         """A finding if maps made one way differ from those of the whole batch, also in float64."""
         off = float(_off(maps, whole[: len(maps)]).max())
+        exact: Classifier | None = None
         if off > RELATIVE and images.dtype == torch.float32:
             try:
                 exact = _like(self.model, batch_size=self.model.batch_size, double=True)
@@ -237,6 +239,8 @@ class _Examination:
                 off = float(_off(way(exact, images.double()), precise[: len(maps)]).max())
             except Exception:  # no float64 on this device, or in this method: the finding stands
                 off = max(off, RELATIVE)
+            exact = None
+            gc.collect()  # prepared copies hold each other, and with them all weights in float64
         if off <= RELATIVE:
             return []
         advice = {

@@ -1,6 +1,7 @@
 """The table of methods by networks: ok, or refused and why; made by running every pair."""
 
 import copy
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
@@ -77,6 +78,7 @@ def matrix(
         for entry in methods:
             method = _quick(entry, classifier, images)
             verdict = examine(method, classifier, images, guard=guard, costly=_COSTLY)
+            gc.collect()  # copies of the network hold each other
             yield Cell(entry.name, f"{network} gray" if gray else network, verdict)
 
 

@@ -134,6 +134,7 @@ def _fold(module: nn.Module) -> Folded | None:
         return None
     graph.delete_all_unused_submodules()
     graph.recompile()
+    graph.graph.owning_module = None  # a cycle would keep all weights until the next collection
     return Folded(module, graph.eval(), pairs)
 
 
