@@ -224,8 +224,6 @@ def judge(
     wrong = [s for s in needed if not s.each] + [s for s in (last,) if s.reversed]
     if wrong:
         said = "; ".join(_in_words(s, ladder) for s in wrong)
-        if ladder.name == "truth" and "sign" in invariances:
-            said += "; it is blind to the sign of a map, so the truth and its negation get the same"
         if ladder.name == "truth" and "scale" not in invariances:
             said += "; it reads the scale of the map, and a mask has none"
         return Verdict(label, "fails", f"{said}.")

@@ -43,7 +43,7 @@ class Damaged(TruthMethod):
 
     Attributes:
         damage: "half": the lower half of its pixels is missing; "shifted": moved by a 16th of the
-            image's sides; "complement": 1 on everything but the truth.
+            image's sides.
     """
 
     card: ClassVar[MethodCard] = MethodCard(
@@ -53,8 +53,6 @@ class Damaged(TruthMethod):
 
     def from_truth(self, truth: Tensor) -> Tensor:
         """See the class."""
-        if self.damage == "complement":
-            return (~truth).float()
         if self.damage == "shifted":
             height, width = truth.shape[-2:]
             return truth.roll((height // 16, width // 16), dims=(-2, -1)).float()
@@ -133,12 +131,12 @@ def truth_ladder() -> Ladder:
     return Ladder(
         "truth",
         "the mask of what counts > half of it, or all of it beside its place > pixel noise, or "
-        "smooth noise > the mask negated, or everything but the mask",
+        "smooth noise > everything but the mask",
         (
             (METHODS.create("oracle"),),
             (chosen(Damaged("half")), chosen(Damaged("shifted"))),
             (METHODS.create("random"), METHODS.create("random_smooth")),
-            (METHODS.create("oracle_inverse"), chosen(Damaged("complement"))),
+            (METHODS.create("oracle_inverse"),),
         ),
     )
 
