@@ -32,7 +32,9 @@ def visualize(
     rate: Annotated[float, typer.Option(help="Length of the first step.")] = 0.02,
     l2: Annotated[float, typer.Option(help="Pull towards gray.")] = 0.002,
     blur: Annotated[float, typer.Option(help="Sigma of the blur every fourth step.")] = 0.6,
-    jitter: Annotated[int, typer.Option(help="Largest random shift in pixels.")] = 4,
+    jitter: Annotated[
+        float, typer.Option(help="Largest random shift, a share of the shorter side.")
+    ] = 0.0625,
     clip: Annotated[float, typer.Option(help="Share of the least pixels set back to gray.")] = 0.02,
     tv: Annotated[float, typer.Option(help="Weight of total variation.")] = 0.2,
     octaves: Annotated[int, typer.Option(help="Sizes of --dream.")] = 3,
@@ -81,7 +83,7 @@ def style(
     steps: Annotated[int, typer.Option(help="Steps of the optimizer.")] = 150,
     content_weight: Annotated[float, typer.Option(help="Weight of the content.")] = 1.0,
     style_weight: Annotated[float, typer.Option(help="Weight of the style.")] = 10.0,
-    tv: Annotated[float, typer.Option(help="Weight of total variation.")] = 0.5,
+    tv: Annotated[float, typer.Option(help="Weight of total variation.")] = 2.0,
     model: o.Model = "reference",
     weights: o.Weights = None,
     seed: o.Seed = 0,

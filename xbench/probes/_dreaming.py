@@ -12,6 +12,8 @@ from xbench.classifier.layers import to_nchw
 from xbench.errors import ParameterError
 from xbench.operations.pixels import gaussian_blur, upsample
 
+_COARSEST = 28
+
 Goal = Callable[[Tensor], Tensor]
 """Maps images (N, C, H, W) in [0, 1] to a sum to be made large."""
 
@@ -26,7 +28,7 @@ class Regularizers:
         l2: pull towards gray, a share a step (Simonyan et al. 2014).
         blur: sigma in pixels of a blur every fourth step (Yosinski et al. 2015), 0 for none; it
             falls to zero over the steps.
-        jitter: largest random shift in pixels (Mordvintsev et al. 2015).
+        jitter: largest random shift, a share of the shorter side (Mordvintsev et al. 2015).
         clip: share of the pixels with the smallest contribution set back to gray every eighth
             step (Yosinski et al. 2015).
         tv: weight of total variation (Mahendran and Vedaldi 2015).
@@ -36,7 +38,7 @@ class Regularizers:
     rate: float = 0.02
     l2: float = 0.002
     blur: float = 0.6
-    jitter: int = 4
+    jitter: float = 1 / 16
     clip: float = 0.02
     tv: float = 0.2
 
@@ -118,19 +120,19 @@ def ascend(
     """
     found = Ascent(start)
     image = start[None]
+    reach = round(how.jitter * min(image.shape[2:]))
     marks = {round(how.steps * share) for share in (0, 0.1, 0.25, 0.5, 1)}
     for step in range(how.steps):
         tell(step)
         if step in marks:
             found.snapshots[step] = image[0].clone()
-        shifts = torch.randint(-how.jitter, how.jitter + 1, (2,), generator=generator).tolist()
+        shifts = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
         moved = torch.roll(image, shifts, dims=(2, 3)).detach().requires_grad_(True)
         with torch.enable_grad():
             value = goal(moved)
             (gradient,) = torch.autograd.grad(value, moved)
         found.goals.append(float(value.detach()))
-        gradient = torch.roll(gradient, [-shift for shift in shifts], dims=(2, 3))
-        gradient = gradient / gradient.square().mean().sqrt().clamp(min=1e-30)
+        gradient = balanced(torch.roll(gradient, [-shift for shift in shifts], dims=(2, 3)))
         rate = how.rate * (1 - 0.8 * step / how.steps)
         image = image + rate * (gradient - how.tv * _roughness(image))
         image = _regularized(image, gradient, step, how, gray)
@@ -138,6 +140,28 @@ def ascend(
     found.snapshots[how.steps] = image[0].clone()
     found.image = image[0].detach()
     return found
+
+
+def balanced(gradient: Tensor) -> Tensor:
+    """The gradient (1, C, H, W) with a root mean square of 1, every scale of detail alike strong.
+
+    Octaves of detail down to 28 pixels are normalized each (the Laplacian pyramid of Mordvintsev
+    et al. 2015); else fine detail drowns all shape in large images.
+    """
+    rest, bands = gradient, []
+    while min(rest.shape[2:]) >= 2 * _COARSEST:
+        size = (int(rest.shape[2]), int(rest.shape[3]))
+        coarse = F.avg_pool2d(rest, 2)
+        bands.append(rest - upsample(coarse, size))
+        rest = coarse
+    total = _unit(rest)
+    for band in reversed(bands):
+        total = upsample(total, (int(band.shape[2]), int(band.shape[3]))) + _unit(band)
+    return _unit(total)
+
+
+def _unit(values: Tensor) -> Tensor:
+    return values / values.square().mean().sqrt().clamp(min=1e-30)
 
 
 def _roughness(image: Tensor) -> Tensor:
@@ -154,8 +178,8 @@ def _roughness(image: Tensor) -> Tensor:
 def _regularized(
     image: Tensor, gradient: Tensor, step: int, how: Regularizers, gray: Tensor
 ) -> Tensor:
-    image = image - how.l2 * (image - gray)
     left = 1 - step / how.steps
+    image = image - how.l2 * (0.2 + 0.8 * left) * (image - gray)
     if how.blur * left > 0.2 and step % 4 == 3:
         image = gaussian_blur(image, how.blur * left)
     if how.clip > 0 and step % 8 == 7 and left > 0.2:

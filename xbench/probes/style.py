@@ -17,7 +17,7 @@ from xbench.errors import ParameterError
 from xbench.operations.ranks import spearman
 from xbench.probes import plots, sheets
 from xbench.probes._attacks import rounded
-from xbench.probes._moves import top_overlap
+from xbench.probes._moves import SHARE, top_overlap
 from xbench.probes.contract import (
     PROBES,
     Exhibit,
@@ -32,6 +32,7 @@ from xbench.probes.contract import (
 from xbench.probes.maps import DEFAULT_METHODS, Maps, choose, class_name, explain_all, replaced
 from xbench.probes.shared import about, rows_of
 
+_CHANCE = SHARE / (2 - SHARE)
 _LIMITS = (
     "Classifiers without the smooth features of VGG give rough style pictures; the losses are "
     "those of the chosen network, so what counts as style is what that network calls so.",
@@ -71,7 +72,7 @@ class Style(Probe):
     steps: int = 150
     content: float = 1.0
     style: float = 10.0
-    tv: float = 0.5
+    tv: float = 2.0
     rate: float = 0.02
 
     card: ClassVar[ProbeCard] = ProbeCard(
@@ -272,7 +273,7 @@ def _maps(model: Classifier, found: Maps, images: Tensor, index: int) -> bytes:
 def _sentences(table: pd.DataFrame) -> list[str]:
     said = []
     for row in rows_of(table):
-        keeps = row["iou"] > 1.5 * row["iou_style_image"] and row["correlation"] > 0
+        keeps = row["iou"] > 1.5 * max(row["iou_style_image"], _CHANCE)
         said.append(
             f"{row['method']}: rank correlation of the map before and after "
             f"{row['correlation']:.2f} and IoU {row['iou']:.2f} (with the style image's map "

@@ -51,7 +51,7 @@ class Visualize(Probe):
     rate: float = 0.02
     l2: float = 0.002
     blur: float = 0.6
-    jitter: int = 4
+    jitter: float = 1 / 16
     clip: float = 0.02
     tv: float = 0.2
     octaves: int = 3
