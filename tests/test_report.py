@@ -17,7 +17,6 @@ from PIL import Image
 from report_runs import changed, copied, small_run
 
 from xbench.report import write_all
-from xbench.report.cautions import enumerated, grouped
 from xbench.report.charts import heat_chart
 from xbench.report.curves import Family, curve_families, mean_band
 from xbench.report.findings import Findings, gather
@@ -30,6 +29,7 @@ from xbench.report.structured import structured
 from xbench.report.svg import spread
 from xbench.report.tables import csv_text, markdown
 from xbench.running.session import Run
+from xbench.statistics.words import enumerated, grouped
 
 FILES = (
     "leaderboard.csv",

@@ -178,7 +178,7 @@ def _finished(manifest: dict[str, Any], records: pd.DataFrame) -> None:
     if found < planned:
         raise RunError(
             f"The run is not finished ({found:,} of {planned:,} cells are there); go on with "
-            "`xbench run ... --resume` before publishing it."
+            "`xbench run ... --resume`, or merge its shards, before publishing it."
         )
 
 

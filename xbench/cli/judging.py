@@ -62,7 +62,7 @@ def leaderboard(
 
 def print_advice(console: "Console", advice: "Recommendation") -> None:
     """The sentences, and below them what is open and what favors the pick."""
-    from xbench.report.cautions import enumerated, grouped
+    from xbench.statistics.words import enumerated, grouped
 
     console.print(advice.text, markup=False, soft_wrap=True)
     for caution in advice.cautions:

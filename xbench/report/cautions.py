@@ -1,11 +1,10 @@
 """What a reader has to know before believing a run, one sentence each."""
 
-from collections.abc import Mapping, Sequence
-
 import pandas as pd
 
 from xbench.report.findings import Findings
 from xbench.statistics.fills import manifest_warnings
+from xbench.statistics.words import enumerated, grouped
 
 SHARE = 0.05
 
@@ -33,25 +32,6 @@ def cautions(findings: Findings) -> list[str]:
         verb = "has" if len(methods) == 1 else "have"
         found.append(f"{enumerated(methods)} {verb} no place: {reason}.")
     return found + _blanks(findings.records)
-
-
-def grouped(reasons: Mapping[str, str]) -> dict[str, list[str]]:
-    """Methods by the reason that they share, in order."""
-    found: dict[str, list[str]] = {}
-    for method, reason in reasons.items():
-        found.setdefault(reason, []).append(method)
-    return found
-
-
-def enumerated(names: Sequence[str], most: int = 6) -> str:
-    """Names in a sentence; of many, the first and how many more.
-
-    >>> enumerated(["a", "b", "c"], most=2)
-    'a, b and 1 more'
-    """
-    if len(names) > most:
-        return f"{', '.join(names[:most])} and {len(names) - most} more"
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _blanks(records: pd.DataFrame) -> list[str]:

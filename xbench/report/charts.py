@@ -196,7 +196,7 @@ def cost_chart(
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in line)
         parts.append(f'<polyline class="front" points="{path}"/>')
     named = list(front) + [method for method in points if method not in front]
-    taken: list[tuple[float, float, float]] = []
+    taken = [(x - 6, x + 6, y + 4) for x, y in at.values()]  # no label across a point
     for method in named:
         x, y = at[method]
         kind = "front-dot" if method in front else "hollow" if method in controls else "dot"

@@ -106,8 +106,8 @@ def _cost(findings: Findings, row: Row) -> str:
     if own.empty:
         return "No map was computed."
     calls = ", ".join(
-        f"{number(float(own[name].mean()), 0)} {name}"
-        for name in ("forwards", "backwards", "tails")
+        f"{number(float(own[name].mean()), 0)} {kind} pass{'' if own[name].mean() == 1 else 'es'}"
+        for name, kind in (("forwards", "forward"), ("backwards", "backward"), ("tails", "tail"))
         if own[name].mean() > 0
     )
     memory = float(own["peak_mb"].max())

@@ -7,6 +7,8 @@ of noise with black: the fill, not the map, decides. So the coincidence is told.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from xbench.statistics.words import enumerated
+
 _SAME_AS: Mapping[str, str] = {"blur_rise": "blur"}
 
 
@@ -66,7 +68,7 @@ def _baseline(entry: Mapping[str, Any]) -> str:
 
 def _sentence(metric: str, fill: str, methods: list[str]) -> str:
     return (
-        f"{metric} fills with {fill}, the baseline that {', '.join(methods)} "
+        f"{metric} fills with {fill}, the baseline that {enumerated(methods)} "
         f"{'compares' if len(methods) == 1 else 'compare'} with: that lifts "
         f"{'it' if len(methods) == 1 else 'them'}; read it beside another fill."
     )

@@ -93,10 +93,9 @@ def _settle(
     found = []
     if pick is not None:
         ties = [(other, board.ranking.comparison(pick, other)) for other in tied]
-        ties.sort(key=lambda tie: tie[1].more)
         found += [_separation(pick, other, one.more) for other, one in ties[:SETTLED]]
         if len(ties) > SETTLED:
-            found.append(f"{len(ties) - SETTLED} more methods would need more images still")
+            found.append(f"{len(ties) - SETTLED} more methods are not separated from {pick} either")
         for gate in board.card.gates:
             result = board.gates[pick][gate]
             if result.verdict == "not tested":

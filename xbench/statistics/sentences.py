@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from xbench.contracts.boards import GATES
 from xbench.statistics.advice import CHEAP, Recommendation, Refusal
 from xbench.statistics.ranking import Ranking
+from xbench.statistics.words import enumerated
 
 NAMED = 3
 """Methods that a sentence names before it counts the rest."""
@@ -29,20 +30,27 @@ def _use(found: Recommendation, ranking: Ranking) -> str:
         text += f", first in {_percent(standing.best)} of resamples"
     if found.tied:
         p = min(ranking.comparison(str(found.pick), other).corrected for other in found.tied)
-        text += f"; no difference to {_tied(found)} is shown (Holm p ≥ {p:.2g})"
+        text += f"; {_tied(found)} not shown to differ (Holm p ≥ {p:.2g}){_cheapest(found)}"
     elif len(ranking.methods) > 1:
         text += ", and shown to be better than every other that may be used"
     return text + "."
 
 
 def _tied(found: Recommendation) -> str:
-    """The tie group, the cheapest first where it is long: there, cost decides."""
+    """The tie group by name, or how many they are."""
+    few = len(found.tied) <= NAMED
+    group = enumerated(found.tied) if few else f"{len(found.tied)} others"
+    return f"{group} {'is' if len(found.tied) == 1 else 'are'}"
+
+
+def _cheapest(found: Recommendation) -> str:
+    """The cheapest of a long tie group: there, cost decides."""
     if len(found.tied) <= NAMED:
-        return _names(found.tied)
+        return ""
     calls = {point.method: point.calls for point in found.pareto}
-    cheapest = sorted(found.tied, key=lambda method: calls[method])  # stable: then by mean rank
-    named = ", ".join(f"{method} ({_calls(calls[method])})" for method in cheapest[:NAMED])
-    return f"{len(found.tied)} others, the cheapest of them {named},"
+    ordered = sorted(found.tied, key=lambda method: calls[method])  # stable: then by mean rank
+    named = [f"{method} ({_calls(calls[method])})" for method in ordered[:NAMED]]
+    return f", the cheapest of them {enumerated(named)}"
 
 
 def _calls(calls: float) -> str:
@@ -133,10 +141,7 @@ def _preliminary(found: Recommendation) -> list[str]:
 
 
 def _names(methods: Sequence[str]) -> str:
-    shown = list(methods[:NAMED])
-    if len(methods) > NAMED:
-        shown.append(f"{len(methods) - NAMED} more")
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+    return enumerated(methods, NAMED)
 
 
 def _percent(share: float) -> str:
