@@ -68,7 +68,7 @@ class RayWorker:
         """See `Worker.results`."""
         try:
             if self._actor is None:
-                self._start()
+                self.start()
             stream = self._actor.results.options(num_returns="streaming").remote(task)
             for reference in stream:
                 yield ray.get(reference)
@@ -84,10 +84,18 @@ class RayWorker:
             ray.kill(self._actor)
             self._actor = None
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Make the actor and wait until it has loaded the model.
+
+        Raises:
+            RunError: it does not start, or loads another run than this process.
+        """
         remote = ray.remote(num_cpus=1, num_gpus=self._gpus, max_restarts=0)(_Actor)
         self._actor = remote.remote(self._make, self._device)
-        found, host, self.pid = ray.get(self._actor.about.remote())
+        try:
+            found, host, self.pid = ray.get(self._actor.about.remote())
+        except ray.exceptions.RayError as error:
+            raise RunError(f"The {self.name} does not start: {_last(error)}") from None
         if found != self._identity:
             raise RunError(
                 f"The {self.name} on {host} loads another model, data or protocol than this "
