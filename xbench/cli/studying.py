@@ -52,7 +52,8 @@ def study(
         lead=asked.question,
     )
     for part in parts:
-        out.print(f"{part.title or part.exhibit.title}: {part.exhibit.caption[0]}", markup=False)
+        sentence = f"{part.title or part.exhibit.title}: {part.exhibit.caption[0]}"
+        out.print(sentence, markup=False, soft_wrap=True)
     out.print(f"The report is {path}.", markup=False, soft_wrap=True)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -95,8 +95,7 @@ def measure(
     Raises:
         UnsupportedError: no setting can run on this model.
     """
-    images = samples.images.to(model.device)
-    classes = model.logits(images).argmax(dim=1)
+    classes = model.logits(samples.images.to(model.device)).argmax(dim=1)
     bank, notes = Bank(), list[str]()
     maps, calls, seconds = {}, [], []
     signed: dict[str, bool] = {}
@@ -114,21 +113,7 @@ def measure(
         seconds.append((time.perf_counter() - began) / len(samples))
         calls.append((model.counter.read() - before).calls / len(samples))
         maps[setting.label], signed[setting.label] = found.cpu(), setting.card.signed
-        streams = Streams(seed=seed, image_ids=list(samples.ids), scope=setting.identity)
-        case = Case(
-            model=model,
-            images=images,
-            targets=classes,
-            maps=found,
-            explain=bind(setting.value, model, images, classes, streams),
-            image_ids=list(samples.ids),
-            truth=_to(samples.truth, model),
-            truth_defined=_to(samples.truth_defined, model),
-            labels=samples.labels.to(model.device),
-            method=setting.value,
-            bank=bank,
-            extras={name: mask.to(model.device) for name, mask in samples.extras.items()},
-        )
+        case = replace(_case(model, samples, setting, (classes, found), seed), bank=bank)
         for place, metric in enumerate(metrics):
             tell(done + 1 + place, total, f"{setting.label}: {metric.label}")
             values[metric.label].append(_score(metric, case, seed, notes))
@@ -140,6 +125,31 @@ def measure(
         for metric in metrics
     ]
     return Measured(list(maps), Maps(maps, signed), columns, calls, seconds, notes)
+
+
+def _case(
+    model: Classifier,
+    samples: Samples,
+    setting: Chosen[Method],
+    explained: tuple[torch.Tensor, torch.Tensor],
+    seed: int,
+) -> Case:
+    """What a metric sees of one setting: `explained` are the classes and the maps."""
+    images, (classes, maps) = samples.images.to(model.device), explained
+    streams = Streams(seed=seed, image_ids=list(samples.ids), scope=setting.identity)
+    return Case(
+        model=model,
+        images=images,
+        targets=classes,
+        maps=maps,
+        explain=bind(setting.value, model, images, classes, streams),
+        image_ids=list(samples.ids),
+        truth=_to(samples.truth, model),
+        truth_defined=_to(samples.truth_defined, model),
+        labels=samples.labels.to(model.device),
+        method=setting.value,
+        extras={name: mask.to(model.device) for name, mask in samples.extras.items()},
+    )
 
 
 def _to(mask: torch.Tensor | None, model: Classifier) -> torch.Tensor | None:
