@@ -73,14 +73,16 @@ def test_two_workers_give_the_records_of_one_and_a_lost_one_costs_little(
     assert "ended by signal 9" in logged[0]
 
 
-def test_a_unit_that_kills_its_workers_is_an_error_of_its_own(
-    whole: pd.DataFrame, tmp_path: Path
-) -> None:
-    frame, _, _ = run_with(tmp_path / "run", Make(crashing=True))
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_unit_that_kills_its_workers_is_an_error_of_its_own(tmp_path: Path) -> None:
+    whole = run_in(tmp_path / "whole", Make(count=4)("cpu"))
+    frame, _, logged = run_with(tmp_path / "run", Make(crashing=True, count=4))
+    assert len(logged) <= 6, "each worker that is lost takes seconds"
     mine = (frame["method"] == "strange") | (frame["other"] == "strange")
     explained = frame[mine & (frame["metric"] == "explain")]
     assert set(explained["status"]) == {"error"}
-    assert explained["reason"].str.contains("3 workers were lost over it").all()
+    assert explained["reason"].str.contains("workers were lost over it").all()
     others = frame[~mine].reset_index(drop=True)
     pd.testing.assert_frame_equal(whole, others)
 

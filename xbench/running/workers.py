@@ -14,7 +14,7 @@ from xbench.running.grid import EXPLAIN, Grid
 from xbench.running.local import Progress, Silent, Tally, keep
 from xbench.running.maps import MapCache
 
-DEATHS = 3  # workers that one unit may cost before it is recorded as an error
+DEATHS = 3  # workers that a unit may cost before it is an error; once given up, one a chunk
 _PATIENCE = 0.2  # seconds between two looks at signals
 
 
@@ -135,6 +135,7 @@ class _Board:
         self._waiting = deque(task.number for task in waiting)
         self._order = {unit: place for place, unit in enumerate(units)}
         self._deaths: Counter[Unit] = Counter()
+        self._deadly: set[tuple[str, str, str]] = set()  # given up on some chunk
         self._change = threading.Condition()
         self._closed = False
 
@@ -175,8 +176,10 @@ class _Board:
             if task.missing:
                 unit = min(task.missing, key=self._order.__getitem__)
                 self._deaths[unit] += 1
-                if self._deaths[unit] >= DEATHS:
-                    said = f"{DEATHS} workers were lost over it; the last one: {reason}"
+                cell = (unit.method, unit.other, unit.metric)
+                if self._deaths[unit] >= (1 if cell in self._deadly else DEATHS):
+                    self._deadly.add(cell)
+                    said = f"{self._deaths[unit]} workers were lost over it; the last one: {reason}"
                     self._left[number] = replace(task, given_up={**task.given_up, unit: said})
             self._waiting.appendleft(number)
             self._change.notify_all()
