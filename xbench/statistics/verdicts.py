@@ -20,8 +20,8 @@ class Verdict:
         metric: its label.
         standing: "passes": it ranks the truth, a degraded truth, noise and the opposite in this
             order; "coarse": it puts the truth above noise and above its opposite, but a smaller
-            step is not shown; "fails": it does not; "descriptive": it has no direction, so there is nothing to rank;
-            "ungraded": it could not be run on planted truth.
+            step is not shown; "fails": it does not; "descriptive": it has no direction, so there is
+            nothing to rank; "ungraded": it could not be run on planted truth.
         reason: why, a sentence; empty where it passes.
     """
 
