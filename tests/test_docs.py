@@ -3,7 +3,7 @@
 A python block that starts with `# file: NAME` is written to NAME; other python blocks of a page
 run one after the other in one namespace; console blocks run line by line, in one folder a page.
 `<!-- slow -->` before a block leaves it to the slow tests. Blocks in bash are not run: they
-install, or need make.
+install, or need make; nor are fragments, which are in py.
 """
 
 import inspect

@@ -113,10 +113,7 @@ class Registry(Generic[T]):
 
     def _enter(self, entry: Entry[T]) -> None:
         known = self._entries.get(entry.name)
-        if known is not None and (known.module, known.factory.__qualname__) != (
-            entry.module,
-            entry.factory.__qualname__,
-        ):
+        if known is not None and _origin(known) != _origin(entry):
             raise XbenchError(
                 f"Two {self.plural} are called '{entry.name}': one in {known.module}, "
                 f"one in {entry.module}; rename one of them."
@@ -258,6 +255,12 @@ class Registry(Generic[T]):
         if not chosen:
             raise UnknownNameError(f"No {self.kind} was chosen; `xbench {self.plural}` lists them.")
         return list(chosen.values())
+
+
+def _origin(entry: Entry[Any]) -> tuple[str, str]:
+    """Where an entry was written; a file of one's own may be imported under several names."""
+    file = getattr(sys.modules.get(entry.module), "__file__", None)
+    return str(file or entry.module), entry.factory.__qualname__
 
 
 def _required(entry: Entry[Any]) -> bool:
