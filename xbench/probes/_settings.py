@@ -15,6 +15,7 @@ from xbench.errors import InvalidMapError, ParameterError, UnsupportedError
 from xbench.explaining import explain_samples
 from xbench.probes.contract import Tell
 from xbench.probes.maps import Maps
+from xbench.probes.shared import counted
 from xbench.registry import METRICS, Chosen
 from xbench.running.cases import bind
 from xbench.statistics.intervals import mean_interval
@@ -23,8 +24,8 @@ from xbench.streams import Streams
 Array = NDArray[np.float64]
 
 FAITHFULNESS, STABILITY, COMPLEXITY = "insertion_minus_deletion", "noise_stability", "sparseness"
-FEW = 5
-"""With fewer images nothing can be shown, and the means decide."""
+FEW, LEAST = 5, 3
+"""With fewer images nothing can be shown; with fewer still there is no standard error."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,8 @@ def recommend(
 
     Metrics without a direction are left out. After each metric those settings stay whose mean is
     behind the best one by at most one standard error of the paired difference (the rule of Breiman
-    et al. 1984 for the size of a tree). With fewer than `FEW` images only the best means stay.
+    et al. 1984 for the size of a tree). With fewer than `LEAST` images only the
+    best means stay.
 
     Args:
         labels: the settings.
@@ -212,6 +214,7 @@ def recommend(
         images: how many there were.
     """
     left = list(range(len(labels)))
+    margin = "in the mean" if images < LEAST else "by more than one standard error"
     reasons: list[str] = []
     for column in columns:
         good = column.goodness
@@ -225,11 +228,7 @@ def recommend(
         reasons.append(
             f"By {column.label.replace('_', ' ')} {labels[best]} is best "
             f"({column.values[:, best][np.isfinite(column.values[:, best])].mean():.3f}); "
-            + (
-                f"{gone} of {len(left)} are further behind than one standard error."
-                if gone
-                else "all others are within one standard error."
-            )
+            + (f"{gone} of {len(left)} are behind {margin}." if gone else "no other is behind.")
         )
         left = stay
     first = columns[0].goodness if columns else np.zeros((1, len(labels)))
@@ -241,8 +240,8 @@ def recommend(
         )
     if images < FEW:
         reasons.append(
-            f"With {images} image{'s' if images > 1 else ''} nothing can be shown: the best mean "
-            f"decides, and another image may change it. Use {FEW} or more."
+            f"With {counted(images, 'image')} nothing can be shown, and another image may change "
+            f"it. Use {FEW} or more."
         )
     return Advice(labels[chosen], tuple(reasons))
 
@@ -252,7 +251,7 @@ def _close(best: Array, other: Array, images: int) -> bool:
     known = np.isfinite(best) & np.isfinite(other)
     if not known.any():
         return False
-    if images < FEW:
+    if images < LEAST:
         return bool(np.allclose(best[known].mean(), other[known].mean(), rtol=0, atol=1e-9))
     behind = (best - other)[known]
     return bool(behind.mean() <= behind.std(ddof=1) / np.sqrt(len(behind)) + 1e-12)
