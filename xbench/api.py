@@ -17,7 +17,7 @@ from xbench.plugins.catalogues import use_catalogue
 from xbench.plugins.foreign import foreign_method, foreign_metric
 from xbench.plugins.functions import FunctionMethod, method, method_class, register
 from xbench.plugins.loading import as_class
-from xbench.registry import METRICS, Entry
+from xbench.registry import METRICS
 from xbench.report import write_all
 from xbench.running.local import Progress
 from xbench.running.session import MAX_CALLS, MAX_MAP_CALLS, Run, Settings, open_run, run_grid
@@ -223,14 +223,12 @@ def as_metric(found: Any, name: str = "") -> str:
         the name.
 
     Raises:
-        ParameterError: it is neither.
+        XbenchError: it is neither, has no card, or its name is taken.
     """
     if isinstance(found, str):
         return found
     if isinstance(found, type) and issubclass(found, Metric):
-        card = found.card
-        METRICS.put(Entry(card.name, found, {}, card, found.__module__))
-        return card.name
+        return METRICS.register(found).card.name
     label = foreign_metric(found, name)
     if label is None:
         raise ParameterError(
