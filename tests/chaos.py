@@ -146,9 +146,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XBENCH_CACHE"] = str(Path(folder) / "cache")
         chaos = Chaos(Path(folder))
-        trials = [chaos.trial(chosen.seed + i) for i in range(chosen.kills)]
-    for trial in trials:
-        print(json.dumps(trial))
+        trials = []
+        for i in range(chosen.kills):
+            trials.append(chaos.trial(chosen.seed + i))
+            print(json.dumps(trials[-1]), flush=True)
     summary = {
         "kills": len(trials),
         "identical": sum(trial["identical"] for trial in trials),
