@@ -139,6 +139,9 @@ def test_photographs_are_skipped_where_there_are_none(monkeypatch, tmp_path):
 def test_a_failing_hard_row_is_named():
     rows = [Finding("A", "hard", "x", "y", True, 3), Finding("B", "hard", "x", "y", False, 3)]
     assert findings_summary(rows) == "1 of 2 hard rows hold; B do not."
+    compared = [Finding(one.id, "hard", "x", "y", np.bool_(one.holds), 3) for one in rows]
+    assert findings_summary(compared) == findings_summary(rows)
+    assert [one.verdict for one in compared] == ["holds", "DOES NOT HOLD"]
     assert rows[1].verdict == "DOES NOT HOLD"
     assert Finding("C", "soft", "x", "y", False, 3).verdict == "differs"
 

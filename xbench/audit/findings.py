@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from xbench.statistics.intervals import mean_interval
 
 Kind = Literal["hard", "soft"]
-_VERDICTS: Final = {True: "holds", False: "DOES NOT HOLD", None: "skipped"}
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,11 @@ class Finding:
     @property
     def verdict(self) -> str:
         """In words; a soft row that fails is `differs`."""
-        if self.kind == "soft" and self.holds is False:
-            return "differs"
-        return _VERDICTS[self.holds]
+        if self.holds is None:
+            return "skipped"
+        if self.holds:  # a comparison of numpy's numbers is no Python bool
+            return "holds"
+        return "DOES NOT HOLD" if self.kind == "hard" else "differs"
 
 
 class Found:
@@ -119,9 +120,9 @@ def findings_markdown(findings: Sequence[Finding]) -> str:
 def findings_summary(findings: Sequence[Finding]) -> str:
     """How many hard rows hold, one sentence."""
     hard = [one for one in findings if one.kind == "hard"]
-    holding = sum(one.holds is True for one in hard)
-    failing = [one.id for one in hard if one.holds is False]
-    skipped = sum(one.holds is None for one in hard)
+    measured = [one for one in hard if one.holds is not None]
+    failing = [one.id for one in measured if not one.holds]
+    holding, skipped = len(measured) - len(failing), len(hard) - len(measured)
     text = f"{holding} of {len(hard)} hard rows hold"
     if failing:
         text += f"; {', '.join(failing)} do not"

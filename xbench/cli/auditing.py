@@ -68,5 +68,5 @@ def reproduce(
     if page is not None:
         write_page(found, page)
         out.print(f"Written to {page}", markup=False, soft_wrap=True)
-    if any(one.holds is False and one.kind == "hard" for one in found):
+    if any(one.verdict == "DOES NOT HOLD" for one in found):
         raise typer.Exit(1)
