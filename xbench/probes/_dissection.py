@@ -65,7 +65,7 @@ def dissect(
     names = list(concepts.masks)
     size = (min(LARGEST, images.shape[2]), min(LARGEST, images.shape[3]))
     masks = torch.stack([shrunk(concepts.masks[name], size) for name in names], dim=1)
-    threshold = _thresholds(features, share)
+    threshold = thresholds(features, share)
     true = _ious(features, threshold, masks.to(features), chunk)
     turned = masks.roll(max(1, len(masks) // 2), dims=0)
     chance = _ious(features, threshold, turned.to(features), chunk)
@@ -83,7 +83,7 @@ def dissect(
     return frame[~constant.cpu().numpy()].reset_index(drop=True)
 
 
-def _thresholds(features: Tensor, share: float) -> Tensor:
+def thresholds(features: Tensor, share: float) -> Tensor:
     """The activation that each unit exceeds on a share of the places, (C,)."""
     flat = features.transpose(0, 1).flatten(1)
     place = min(flat.shape[1], max(1, round(share * flat.shape[1])))

@@ -14,7 +14,14 @@ from xbench.models.loading import load_classifier
 from xbench.operations.pixels import upsample
 from xbench.probes import plots, sheets
 from xbench.probes._concepts import Concepts, concepts_of, scenes
-from xbench.probes._dissection import concept_counts, detects, dissect, last_layers, layer_table
+from xbench.probes._dissection import (
+    concept_counts,
+    detects,
+    dissect,
+    last_layers,
+    layer_table,
+    thresholds,
+)
 from xbench.probes.contract import PROBES, Exhibit, Picture, Probe, ProbeCard, Table, Tell, silent
 from xbench.probes.shared import about, rows_of
 
@@ -160,9 +167,9 @@ class Dissect(Probe):
         shown = units[(units["model"] == model.name) & units["detector"]]
         if len(shown):
             images["units"] = Picture(
-                _unit_sheet(model, concepts, shown),
+                _unit_sheet(model, concepts, shown, self.share),
                 f"The clearest unit of each concept in {model.name}: the images on which it is "
-                "strongest, where it answers, and whether the concept is in the image.",
+                "active most, where it answers, and whether the concept is in the image.",
             )
         return images
 
@@ -176,14 +183,16 @@ def _examples(concepts: Concepts) -> dict[str, sheets.Tile]:
     return tiles
 
 
-def _unit_sheet(model: Classifier, concepts: Concepts, units: pd.DataFrame) -> bytes:
-    """A row a concept: its clearest unit on the four images on which it is strongest."""
+def _unit_sheet(model: Classifier, concepts: Concepts, units: pd.DataFrame, share: float) -> bytes:
+    """A row a concept: its clearest unit on the four images on which it is active most."""
     best = units.sort_values("iou", ascending=False).drop_duplicates("concept").head(_SHOWN)
     lines, heads = [], []
     for row in rows_of(best):
         layer = model.layer(str(row["layer"]), concepts.images[:1])
-        features = model.activations(concepts.images.to(model.device), layer)[:, int(row["unit"])]
-        top = features.flatten(1).amax(dim=1).topk(min(4, len(features))).indices.cpu()
+        every = model.activations(concepts.images.to(model.device), layer)
+        features = every[:, int(row["unit"])]
+        active = features >= thresholds(features[:, None], share)
+        top = active.flatten(1).sum(dim=1).topk(min(4, len(features))).indices.cpu()
         size = (int(concepts.images.shape[2]), int(concepts.images.shape[3]))
         maps = upsample(features[top.to(features.device)], size).cpu()
         line = []
