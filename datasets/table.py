@@ -81,6 +81,8 @@ def _rows(path: Path) -> list[dict[str, str]]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The table '{path}' cannot be read as UTF-8 text ({error}).") from error
+    if any("\0" in line for line in lines):
+        raise DataError(f"The table '{path}' has zero bytes in it, so it is no text.")
     first = lines[0] if lines else ""
     delimiter = next((mark for mark in ("\t", ";") if mark in first), ",")
     header = [name.strip().lower() for name in first.split(delimiter)]

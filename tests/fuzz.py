@@ -2,7 +2,7 @@
 
 Every input is a good file that was cut, spliced, bit-flipped or filled with junk. It may be
 refused with a sentence (an XbenchError), or it may be read; then what was read has to be right.
-Anything else, or more than ten seconds, is a failure, and its bytes are kept in fuzz_corpus/.
+Anything else, or more than a minute, is a failure, and its bytes are kept in fuzz_corpus/.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from xbench.running.sharding import merge
 
 CORPUS = Path(__file__).parent / "fuzz_corpus"
 GEOMETRY = Geometry((16, 16), 18)
-LIMIT = 10.0  # seconds an input may take
+LIMIT = 60.0  # seconds an input may take; a busy machine is no hang
 JUNK = (
     *(b"", b"\0", b"\xff\xfe", b"=cmd()", b"<script>", b"../../etc/passwd", b"1e999", b"NaN"),
     *(b"-1", b'"', b"\n", b",", b"{", b"]", b"99999999999999999999", "\u202e".encode()),

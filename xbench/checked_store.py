@@ -70,8 +70,10 @@ def _check(store: Store, identity: str) -> list[Unit]:
         bad = damaged_units(store)
         if bad:
             _drop(store, set(bad))
+            if damaged_units(store):  # rows that their own key does not find
+                raise store.damaged("its rows are out of order")
         return bad
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise store.trouble(error) from error
 
 

@@ -116,8 +116,9 @@ class Store:
         self.path = path
         try:
             self.db = _connect_readonly(path) if readonly else self._connect()
+            self.db.text_factory = _text
             found = tuple(row[1] for row in self.db.execute("PRAGMA table_info(records)"))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self.trouble(error) from error
         if found != COLUMNS:
             raise self.damaged("it has other columns than a run store")
@@ -156,7 +157,7 @@ class Store:
     def trouble(self, error: Exception) -> RunError:
         """What an error of SQLite means: damaged content, or a folder that cannot be used."""
         if isinstance(error, sqlite3.OperationalError) or not isinstance(
-            error, sqlite3.DatabaseError | struct.error
+            error, sqlite3.DatabaseError | struct.error | UnicodeDecodeError
         ):
             return RunError(
                 f"The run store {self.path} cannot be used ({error}); all finished units are kept: "
@@ -262,6 +263,11 @@ class Store:
     def close(self) -> None:
         """Close the database, its write-ahead log merged in."""
         self.db.close()
+
+
+def _text(content: bytes) -> str:
+    """Text of a store; bytes that are no text stay visible, so that their checksum fails."""
+    return content.decode(errors="backslashreplace")
 
 
 def _connect_readonly(path: Path) -> sqlite3.Connection:
