@@ -57,7 +57,7 @@ site: $(STAMP)
 
 lock: $(STAMP)
 	sed -n '/^#/p' constraints.txt > constraints.new
-	$(VENV)/bin/pip freeze --exclude-editable --exclude pip --exclude setuptools >> constraints.new
+	$(VENV)/bin/pip freeze --exclude-editable --exclude pip --exclude setuptools | sed '/^#/d' >> constraints.new
 	mv constraints.new constraints.txt
 
 $(STAMP): pyproject.toml constraints.txt

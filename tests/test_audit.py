@@ -17,7 +17,10 @@ from xbench.audit.session import run_audit, write_audit
 from xbench.statistics.fills import fill_warnings, shared_fill
 from xbench.statistics.verdicts import verdict_of, verdicts
 
-METRICS = "rank_accuracy,completeness_error,max_sensitivity[draws=2],label_randomization,sparseness,roar,iou"
+METRICS = (
+    "rank_accuracy,completeness_error,max_sensitivity[draws=2],label_randomization,"
+    "sparseness,roar,iou"
+)
 
 
 @pytest.fixture(scope="module")
