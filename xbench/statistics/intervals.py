@@ -8,7 +8,7 @@ where values are not mostly repeated, each end is moved out to that of the boots
 
 Coverage of 95 % intervals with 16 to 200 images, by simulation: 93 to 97 % for normal, beta and
 exponential values and for lognormal ones up to a standard deviation of 1; 91 to 94 % for lognormal
-ones with a standard deviation of 2, 93 % for heavy tails (t with 3 degrees of freedom), 96 to 98.5 %
+ones with a standard deviation of 2, 93 % for heavy tails (t with 3 degrees of freedom), 96 to 98 %
 for hits and misses. With 6 images it is 84 to 97 %. Nothing makes up for a kind of image that the
 sample lacks: where all values are equal, the interval has no width.
 """
