@@ -102,7 +102,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "The page is" in result.output
     content = json.loads((tmp_path / "a" / "numbers.json").read_text())
-    assert content["command"].startswith("xbench ")
+    assert content["command"].startswith("xbench")
     assert {"images", "pairs", "factors"} == set(content["numbers"])
 
 
