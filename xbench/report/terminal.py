@@ -1,5 +1,7 @@
 """The leaderboard in the terminal."""
 
+import re
+
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -11,6 +13,7 @@ from xbench.statistics.leaderboard import Cell, Leaderboard, MetricInfo
 
 COLUMN = 14
 FIXED = 54
+_LIMIT = re.compile(r"^It needs [\d,.]+ model calls an image; --max-calls allows ([\d,]+)\.$")
 
 
 def print_leaderboard(console: Console, board: Leaderboard) -> None:
@@ -90,7 +93,8 @@ def _print_reasons(console: Console, board: Leaderboard, shown: list[MetricInfo]
         for metric in shown:
             cell = row.cells[metric.label]
             if cell.defined == 0 and cell.reason:
-                blank.setdefault(cell.reason, []).append(metric.label)
+                reason = _LIMIT.sub(r"more than \1 model calls an image (--max-calls)", cell.reason)
+                blank.setdefault(reason, []).append(metric.label)
         for reason, labels in blank.items():
             where = "all metrics" if len(labels) == len(shown) else ", ".join(labels)
             methods.setdefault((reason, where), []).append(row.method)
