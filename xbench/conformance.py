@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from xbench.classifier import Classifier
+from xbench.classifier.moving import rebuilt
+from xbench.classifier.network import private_copy
 from xbench.contracts import Method, MethodCard, TruthMethod, check_maps
 from xbench.cost import Cost
 from xbench.errors import InvalidMapError, ParameterError, UnsupportedError
@@ -291,17 +293,8 @@ class _Examination:
 
 def _like(model: Classifier, *, batch_size: int | None, double: bool = False) -> Classifier:
     """The same network with another batch size, or a copy of it in float64."""
-    other = Classifier(
-        model.module,
-        name=model.name,
-        normalization=model.normalization,
-        geometry=model.geometry,
-        device=model.device,
-        batch_size=batch_size,
-        layers=model.roles,
-        own=not double,
-    )
-    other.network.get_buffer("mean").copy_(model.network.get_buffer("mean"))
+    module = private_copy(model.module) if double else model.module
+    other = rebuilt(model, module, batch_size=batch_size)
     if double:
         other.network.double()
     return other

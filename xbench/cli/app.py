@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
 
 from xbench import __version__
-from xbench.errors import XbenchError
+from xbench.errors import RunError, XbenchError
 
 app = typer.Typer(
     name="xbench",
@@ -36,6 +37,22 @@ def teach(command: Callable[..., Any]) -> Callable[..., Any]:
             raise typer.Exit(130) from None
 
     return wrapped
+
+
+def write_page(file: Path, text: str) -> None:
+    """Write a command's table where its --out says, and say so.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(
+            f"{file} cannot be written ({error.strerror or error}); choose another --out."
+        ) from error
+    out.print(f"Written to {file}", markup=False, soft_wrap=True)
 
 
 def _version(value: bool) -> None:

@@ -12,13 +12,8 @@ from xbench.cli.app import app, teach
 @app.command()
 @teach
 def agree(
-    methods: Annotated[
-        list[str], typer.Argument(metavar="METHOD METHOD...", help="Two methods or more.")
-    ],
-    images: Annotated[
-        list[str] | None,
-        typer.Option("--image", help="An image file (repeatable) instead of --dataset."),
-    ] = None,
+    methods: p.TwoMethods,
+    images: p.ImageFiles = None,
     dataset: o.DatasetOption = "planted",
     limit: p.Count = 10,
     q: Annotated[float, typer.Option("--top", help="Share of the pixels a map selects.")] = 0.1,
@@ -41,10 +36,7 @@ def agree(
 def sweep(
     method: Annotated[str, typer.Argument(help="The method; what stays fixed in brackets.")],
     grid: Annotated[list[str], typer.Option("--grid", help="PARAMETER=VALUE,VALUE (repeatable).")],
-    images: Annotated[
-        list[str] | None,
-        typer.Option("--image", help="An image file (repeatable) instead of --dataset."),
-    ] = None,
+    images: p.ImageFiles = None,
     dataset: o.DatasetOption = "planted",
     limit: p.Count = 6,
     faithfulness: Annotated[str | None, typer.Option(help="The metric that counts most.")] = None,
@@ -69,13 +61,8 @@ def sweep(
 @app.command()
 @teach
 def choose(
-    methods: Annotated[
-        list[str], typer.Argument(metavar="METHOD METHOD...", help="Two methods or more.")
-    ],
-    images: Annotated[
-        list[str] | None,
-        typer.Option("--image", help="An image file (repeatable) instead of --dataset."),
-    ] = None,
+    methods: p.TwoMethods,
+    images: p.ImageFiles = None,
     dataset: o.DatasetOption = "planted",
     limit: p.Count = 6,
     metrics: Annotated[

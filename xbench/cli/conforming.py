@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from xbench.cli import options as o
-from xbench.cli.app import app, err, out, teach
-from xbench.errors import ParameterError, RunError
+from xbench.cli.app import app, err, teach, write_page
+from xbench.errors import ParameterError
 
 _COLORS = {"rgb": (False,), "gray": (True,), "both": (False, True)}
 
@@ -40,13 +40,6 @@ def matrix(
     text = matrix_markdown(cells)
     typer.echo(text)
     if file is not None:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise RunError(
-                f"{file} cannot be written ({error.strerror or error}); choose another --out."
-            ) from error
-        out.print(f"Written to {file}", markup=False, soft_wrap=True)
+        write_page(file, text)
     if any(cell.verdict.state == "broken" for cell in cells):
         raise typer.Exit(1)

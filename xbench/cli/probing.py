@@ -25,6 +25,13 @@ Images = Annotated[
     typer.Argument(metavar="IMAGE...", help="Image files, or one data set such as `planted`."),
 ]
 Image = Annotated[str, typer.Argument(metavar="IMAGE", help="An image file, or `planted`.")]
+ImageFiles = Annotated[
+    list[str] | None,
+    typer.Option("--image", help="An image file (repeatable) instead of --dataset."),
+]
+TwoMethods = Annotated[
+    list[str], typer.Argument(metavar="METHOD METHOD...", help="Two methods or more.")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the page and its files.")]
 Count = Annotated[int, typer.Option("--limit", help="With a data set: so many of its images.")]
 SomeMethods = Annotated[str, typer.Option(help="Names and parameters, separated by commas.")]

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from xbench.cli import options as o
-from xbench.cli.app import app, out, teach
-from xbench.errors import ParameterError, RunError
+from xbench.cli.app import app, teach, write_page
+from xbench.errors import ParameterError
 
 
 @app.command()
@@ -28,11 +28,4 @@ def exact(
     text = exact_markdown(rows)
     typer.echo(text)
     if file is not None:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise RunError(
-                f"{file} cannot be written ({error.strerror or error}); choose another --out."
-            ) from error
-        out.print(f"Written to {file}", markup=False, soft_wrap=True)
+        write_page(file, text)
