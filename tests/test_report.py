@@ -266,6 +266,26 @@ def test_a_run_without_maps_still_reports(run: Run, tmp_path: Path) -> None:
     assert "The run folder holds no maps to show." in render(gather(copy))
 
 
+def test_damaged_maps_are_named_and_not_shown(run: Run, tmp_path: Path) -> None:
+    copy = copied(run, tmp_path / "run")
+    shards = sorted(copy.folder.maps_path.glob("[!i]*.safetensors"))
+    pictured, torn = next(copy.folder.maps_path.glob("images-*.safetensors")), shards[0]
+    content = bytearray(torn.read_bytes())
+    content[-3] ^= 64  # one bit of one pixel
+    torn.write_bytes(content)
+    shards[1].write_bytes(shards[2].read_bytes())  # another file's maps
+    shards[3].write_bytes(b"no header")
+    page = render(gather(copy))
+    for path, word in ((torn, "torn"), (shards[1], "foreign"), (shards[3], "torn")):
+        assert not path.exists()
+        assert path.with_name(f"{path.name}.{word}").is_file()
+        assert f"{path.name}.{word}" in page
+    assert "Damaged files were set aside" in render(gather(copy)), "also the next time"
+    pictured.write_bytes(pictured.read_bytes()[:-1])
+    assert f"{pictured.name}.torn" in render(gather(copy))
+    assert "Damaged files" not in render(gather(run))
+
+
 def test_alike_methods_stand_side_by_side() -> None:
     values = np.full((4, 4), 0.1)
     values[0, 2] = values[2, 0] = values[1, 3] = values[3, 1] = 0.9

@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ import pandas as pd
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import safe_open
 
+from xbench.running.maps import MapCache
 from xbench.statistics.table import ScoreTable
 
 Array = NDArray[np.float32]
@@ -104,17 +103,17 @@ def _row_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def pictures(
-    folder: Path,
+    cache: MapCache,
     reasons: Mapping[str, Sequence[str]],
     facts: pd.DataFrame,
     *,
     signed: Mapping[str, bool],
     class_name: Callable[[int], str],
 ) -> list[Picture]:
-    """The gallery, from the thumbnails and maps of a run folder.
+    """The gallery, from the thumbnails and maps of a run folder; damaged files are set aside.
 
     Args:
-        folder: `maps/` of the run.
+        cache: of `maps/` of the run.
         reasons: chosen images and why.
         facts: by image_id: label, predicted, confidence, chunk.
         signed: methods to show, in this order, and whether their maps are signed.
@@ -123,14 +122,16 @@ def pictures(
     found = []
     numbers = {str(image): int(chunk) for image, chunk in facts["chunk"].items()}
     by_chunk = {image: numbers[image] for image in reasons if image in numbers}
-    ids, images = _thumbnails(folder, set(by_chunk.values()))
-    maps = _maps(folder, set(by_chunk.values()), signed)
+    chunks = set(by_chunk.values())
+    small = {chunk: pair for chunk in chunks if (pair := cache.thumbnails(chunk)) is not None}
+    maps = {(label, chunk): stack.numpy() for label, chunk, stack in cache.scaled(signed, chunks)}
     for image_id, why in reasons.items():
         chunk = by_chunk.get(image_id)
-        if chunk is None or image_id not in ids.get(chunk, []):
+        if chunk is None or chunk not in small or image_id not in small[chunk][0]:
             continue
-        row = ids[chunk].index(image_id)
-        tiles = [images[chunk][row]]
+        ids, thumbnails = small[chunk]
+        row = ids.index(image_id)
+        tiles = [thumbnails[row].numpy()]
         methods = []
         for method in signed:
             stack = maps.get((method, chunk))
@@ -149,35 +150,6 @@ def describe(row: Any, class_name: Callable[[int], str]) -> str:
     if label < 0:
         return said
     return f"{said}, {'right' if label == predicted else f'wrong: it is {class_name(label)}'}"
-
-
-def _thumbnails(
-    folder: Path, chunks: set[int]
-) -> tuple[dict[int, list[str]], dict[int, NDArray[np.uint8]]]:
-    ids, images = {}, {}
-    for chunk in chunks:
-        path = folder / f"images-{chunk:06d}.safetensors"
-        if path.is_file():
-            with safe_open(path, framework="np") as stored:
-                ids[chunk] = str((stored.metadata() or {}).get("ids", "")).split("\n")
-                images[chunk] = stored.get_tensor("images")
-    return ids, images
-
-
-def _maps(
-    folder: Path, chunks: set[int], methods: Mapping[str, bool]
-) -> dict[tuple[str, int], Array]:
-    """Maps by method and chunk, float32 (N, H, W)."""
-    found = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        if path.name.startswith("images-"):
-            continue
-        with safe_open(path, framework="np") as stored:
-            about = stored.metadata() or {}
-            key = (about.get("label", ""), int(about.get("chunk", -1)))
-            if key[0] in methods and key[1] in chunks:
-                found[key] = stored.get_tensor("maps")
-    return found
 
 
 def colored(values: Array, *, signed: bool) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from xbench.report.gallery import SIDE, chosen_images, pictures
 from xbench.report.method_pages import method_pages
 from xbench.report.numbers import cost_numbers, curve_numbers, matrix_numbers, rank_numbers
 from xbench.report.slices import slices
+from xbench.running.maps import MapCache
 from xbench.running.session import command_text
 
 SECTIONS: Mapping[str, str] = {
@@ -79,6 +80,7 @@ def render(findings: Findings, sections: Collection[str] = tuple(SECTIONS)) -> s
         more_curves=further,
         agreement=_agreement(findings),
         gallery=_gallery(findings) if "gallery" in sections else [],
+        damaged=MapCache(findings.maps).aside() if "gallery" in sections else [],
         side=SIDE,
         slice_methods=sliced_methods,
         slices=parts,
@@ -221,5 +223,9 @@ def _gallery(findings: Findings) -> Sequence[Any]:
     methods = list(findings.places)[:GALLERY_METHODS]
     signed = {method: bool(findings.cards[method]["signed"]) for method in methods}
     return pictures(
-        findings.maps, reasons, findings.facts, signed=signed, class_name=findings.class_name
+        MapCache(findings.maps),
+        reasons,
+        findings.facts,
+        signed=signed,
+        class_name=findings.class_name,
     )

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ from xbench.files import replacing, set_aside
 from xbench.registry import Chosen, code_revision
 
 THUMBNAIL = 112
+_THUMBNAILS = "images-"
+_WORDS = ("torn", "foreign")
 _NAME = re.compile(r"[0-9a-z-]+\.safetensors")
 
 
@@ -50,16 +52,52 @@ class MapCache:
         A file that is torn, or holds other maps than its name says, counts as absent and is set
         aside as `.torn` or `.foreign`.
         """
-        path = self.path(key)
+        found = self._checked(self.path(key), ("maps", "scale"), key)
+        if found is None:
+            return None
+        tensors, about = found
+        return decode(tensors["maps"], tensors["scale"]).to(device), about
+
+    def scaled(
+        self, labels: Collection[str], chunks: Collection[int]
+    ) -> Iterator[tuple[str, int, Tensor]]:
+        """Label, chunk and scaled maps (N, H, W) of every file of some methods and chunks."""
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path.name.startswith(_THUMBNAILS):
+                continue
+            about = _about(path)
+            wanted = about.get("label") in labels and about.get("chunk") in map(str, chunks)
+            if about and not wanted:
+                continue
+            found = self._checked(path, ("maps", "scale"), path.stem)
+            if found is not None and wanted:
+                yield about["label"], int(about["chunk"]), found[0]["maps"]
+
+    def thumbnails(self, chunk: int) -> tuple[list[str], Tensor] | None:
+        """Image ids of a chunk and their small pictures, uint8 (N, H, W, 3), or None."""
+        found = self._checked(self._thumbnails_path(chunk), ("images",), None)
+        return None if found is None else (found[1]["ids"].split("\n"), found[0]["images"])
+
+    def aside(self) -> list[str]:
+        """Names of files that were found damaged and set aside."""
+        found = {path.name for word in _WORDS for path in self.folder.glob(f"*.{word}*")}
+        return sorted(found)
+
+    def _checked(
+        self, path: Path, names: Sequence[str], key: str | None
+    ) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """What a file holds, or None: a damaged one is set aside, and never read again."""
         if not path.is_file():
             return None
-        found = _read(path, key)
-        if isinstance(found, str):
-            with _told(self.folder):
-                aside = set_aside(path, found)
-            self.tell(f"The maps {path.name} are {found}; they were set aside as {aside.name}.")
-            return None
-        return found[0].to(device), found[1]
+        found = _read(path, names, key)
+        if not isinstance(found, str):
+            return found
+        try:
+            now = f"they were set aside as {set_aside(path, found).name}"
+        except OSError as error:  # a folder that can only be read
+            now = f"they are left out, but cannot be set aside ({error.strerror or error})"
+        self.tell(f"The maps {path.name} are {found}; {now}.")
+        return None
 
     def save(self, key: str, maps: Tensor, about: dict[str, str]) -> None:
         """Write maps atomically; `about` goes into the header, with the key and a checksum."""
@@ -74,8 +112,11 @@ class MapCache:
             images = F.interpolate(images, scale_factor=scale, mode="bilinear", antialias=True)
         pictures = (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
         pictures = pictures.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous()
-        path = self.folder / f"images-{chunk:06d}.safetensors"
+        path = self._thumbnails_path(chunk)
         self._write(path, {"images": pictures}, {"ids": "\n".join(image_ids)})
+
+    def _thumbnails_path(self, chunk: int) -> Path:
+        return self.folder / f"{_THUMBNAILS}{chunk:06d}.safetensors"
 
     def _write(self, path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
         with _told(self.folder):
@@ -112,19 +153,28 @@ def _told(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _read(path: Path, key: str) -> tuple[Tensor, dict[str, str]] | str:
-    """The maps of a file and what was noted with them, or what is wrong with it in a word."""
+def _read(
+    path: Path, names: Sequence[str], key: str | None
+) -> tuple[dict[str, Tensor], dict[str, str]] | str:
+    """The tensors of a file and what was noted with them, or what is wrong with it in a word."""
     try:
         with safe_open(path, framework="pt") as stored:
             about = dict(stored.metadata() or {})
-            tensors = {name: stored.get_tensor(name) for name in ("maps", "scale")}
+            tensors = {name: stored.get_tensor(name) for name in names}
         if about.pop("checksum", "") != _checksum(tensors, about):
             return "torn"
-        if about.get("key") != key:
-            return "foreign"
-        return decode(tensors["maps"], tensors["scale"]), about
+        return "foreign" if about.get("key") != key else (tensors, about)
     except Exception:  # whatever a damaged header leads the reader to
         return "torn"
+
+
+def _about(path: Path) -> dict[str, str]:
+    """What was noted with a file, empty where it cannot be read; nothing of it is checked yet."""
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return dict(stored.metadata() or {})
+    except Exception:
+        return {}
 
 
 def _checksum(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
