@@ -20,7 +20,15 @@ from xbench.plugins.loading import as_class
 from xbench.registry import METRICS
 from xbench.report import write_all
 from xbench.running.local import Progress
-from xbench.running.session import MAX_CALLS, MAX_MAP_CALLS, Run, Settings, open_run, run_grid
+from xbench.running.session import (
+    LEADERS,
+    MAX_CALLS,
+    MAX_MAP_CALLS,
+    Run,
+    Settings,
+    open_run,
+    run_grid,
+)
 from xbench.statistics.advice import Recommendation
 from xbench.statistics.leaderboard import Leaderboard
 
@@ -64,6 +72,9 @@ def run(
     layers: Mapping[str, str] | None = None,
     max_calls: int | None = MAX_CALLS,
     max_map_calls: int | None = MAX_MAP_CALLS,
+    until_decided: bool = False,
+    leaders: int = LEADERS,
+    budget: int | Sequence[int] | None = None,
     out: Path | str | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -87,6 +98,9 @@ def run(
         layers: overrides of layer roles by name.
         max_calls: refuse metrics that need more model calls an image; None for no limit.
         max_map_calls: refuse methods whose map needs more; None for no limit.
+        until_decided: stop as soon as the order of the leading methods is settled at 95 %.
+        leaders: how many leading methods that order is about.
+        budget: model calls that every method gets for a map; several compare them at each.
         out: the run folder, None for a new one under runs/.
         resume: go on with what the folder holds.
         progress: told after every unit.
@@ -115,6 +129,9 @@ def run(
         layers=dict(layers or {}),
         max_calls=max_calls,
         max_map_calls=max_map_calls,
+        until_decided=until_decided,
+        leaders=leaders,
+        budget=_budget(budget),
         out=None if out is None else Path(out),
         resume=resume,
         command=["xbench.run"],
@@ -236,6 +253,12 @@ def as_metric(found: Any, name: str = "") -> str:
             "of a metric of Quantus."
         )
     return label
+
+
+def _budget(given: int | Sequence[int] | None) -> str | None:
+    if given is None:
+        return None
+    return ",".join(map(str, [given] if isinstance(given, int) else given))
 
 
 def _names(given: str | Sequence[Any], enter: Any) -> str:

@@ -238,12 +238,22 @@ class Store:
         Raises:
             DamagedError: pages of the file are torn.
         """
+        return self._read("", ())
+
+    def _read(self, where: str, values: tuple[int, ...]) -> pd.DataFrame:
+        query = f"SELECT * FROM records {where} ORDER BY {', '.join(KEY)}"
         try:
-            return _typed(
-                pd.read_sql_query(f"SELECT * FROM records ORDER BY {', '.join(KEY)}", self.db)
-            )
+            return _typed(pd.read_sql_query(query, self.db, params=values))
         except (sqlite3.Error, pd.errors.DatabaseError, ValueError, TypeError) as error:
             raise self.damaged(str(error)) from error
+
+    def frame_of(self, chunk: int) -> pd.DataFrame:
+        """The records of one chunk, as `frame` gives them.
+
+        Raises:
+            DamagedError: pages of the file are torn.
+        """
+        return self._read("WHERE chunk = ?", (chunk,))
 
     def curves(self) -> pd.DataFrame:
         """All curves: image_id, method, metric, repetition, name, points (a list).

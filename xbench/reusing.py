@@ -67,6 +67,7 @@ def _same(manifest: Mapping[str, Any], grid: Grid, earlier: Path) -> None:
         "target": (manifest["target"], grid.target),
         "reading of maps": (manifest["reading"], grid.reading.text),
         "chunk": (manifest["chunk"], grid.chunk),
+        "order of images": (manifest.get("order"), "shuffled" if grid.shuffled else None),
         "version of xbench": (manifest["xbench"], __version__),
     }
     for what, (theirs, ours) in pairs.items():

@@ -212,7 +212,7 @@ def _run(
     grid: Grid, drawn: pd.DataFrame, temporary: Path, tell: Callable[[str], None]
 ) -> Iterator[tuple[Any, float, str]]:
     """Every drawn cell with its value now and why there is none."""
-    alone = replace(grid, chunk=1)
+    alone = replace(grid, chunk=1, shuffled=False)
     places = {image: number for number, image in enumerate(grid.source.ids)}
     methods = {method.label: method for method in grid.methods}
     metrics = {metric.label: metric for metric in grid.single}

@@ -94,12 +94,14 @@ def _value(key: str, value: Any, option: Any, place: str) -> Any:
         return [f"{role}={layer}" for role, layer in value.items()]
     if key in _LISTS and isinstance(value, list) and all(isinstance(v, str) for v in value):
         return ",".join(value)
+    if key == "budget" and isinstance(value, list) and all(type(v) is int for v in value):
+        return ",".join(map(str, value))
     kind = _kind(option)
     flag = bool(getattr(option, "is_flag", False))
     kinds: tuple[type, ...] = (
         (bool,) if flag else {int: (int,), float: (int, float)}.get(kind, (str,))
     )
-    if option.name in ("batch_size", "devices"):
+    if option.name in ("batch_size", "devices", "budget"):
         kinds = (int, str)
     if not isinstance(value, kinds) or (isinstance(value, bool) and not flag):
         words = {bool: "true or false", int: "a whole number", str: "text", float: "a number"}

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MAX_CALLS, MAX_MAP_CALLS = 1000, 5000  # as in running.session, which loads torch; tested
 
+LEADERS = 3
 Model = Annotated[
     str,
     typer.Option(help="reference, torchvision:NAME, timm:NAME or PATH.py:FUNCTION."),
@@ -54,6 +55,15 @@ Training = Annotated[
     str | None, typer.Option(help="Data to train the model anew on, for ROAR and KAR.")
 ]
 CellSeconds = Annotated[
+UntilDecided = Annotated[
+    bool,
+    typer.Option("--until-decided", help="Stop when the order of the leading methods is settled."),
+]
+Leaders = Annotated[int, typer.Option(help="How many leading methods --until-decided is about.")]
+Budget = Annotated[
+    str | None,
+    typer.Option(help="Give each method so many model calls a map: 512, or 64,256,1024."),
+]
     float | None,
     typer.Option(help="Interrupt a method or metric that takes longer on one chunk of images."),
 ]

@@ -44,6 +44,9 @@ def run(
     only_correct: o.OnlyCorrect = False,
     reading: o.ReadingOption = "",
     training: o.Training = None,
+    until_decided: o.UntilDecided = False,
+    leaders: o.Leaders = o.LEADERS,
+    budget: o.Budget = None,
     cell_seconds: o.CellSeconds = None,
     cpu_fallback: o.CpuFallback = False,
     shard: o.Shard = None,
@@ -66,7 +69,8 @@ def run(
         limit=limit, seed=seed, device=device, batch_size=batch_size, target=target, layer=layer,
         max_calls=max_calls or None,
         max_map_calls=max_map_calls or None, twin=twin, only_correct=only_correct,
-        reading=reading, training=training,
+        reading=reading, training=training, until_decided=until_decided, leaders=leaders,
+        budget=budget,
         cell_seconds=cell_seconds, cpu_fallback=cpu_fallback, shard=shard, devices=devices,
         engine=engine, address=address, workers=workers,
         out=out_folder, resume=resume,
@@ -117,6 +121,9 @@ def plan(
     only_correct: o.OnlyCorrect = False,
     reading: o.ReadingOption = "",
     training: o.Training = None,
+    until_decided: o.UntilDecided = False,
+    leaders: o.Leaders = o.LEADERS,
+    budget: o.Budget = None,
     as_json: o.JsonFlag = False,
 ) -> None:
     """Say what a run would cost: cells, model calls, time and disk. Nothing is written."""
@@ -128,13 +135,19 @@ def plan(
         limit=limit, seed=seed, device=device, batch_size=batch_size, target=target, layer=layer,
         max_calls=max_calls or None,
         max_map_calls=max_map_calls or None, twin=twin, only_correct=only_correct,
-        reading=reading, training=training,
+        reading=reading, training=training, until_decided=until_decided, leaders=leaders,
+        budget=budget,
     )  # fmt: skip
-    planned = make_plan(make_grid(settings))
+    grid = make_grid(settings)
+    planned = make_plan(grid)
     if as_json:
         out.print_json(json.dumps(_plan_json(planned)))
     else:
         _print_plan(planned)
+        for sentence in () if grid.budgets is None else grid.budgets.sentences:
+            out.print(sentence, markup=False, soft_wrap=True)
+        if until_decided:
+            out.print("That is the most: the run stops when the order is settled.")
 
 
 def _print_plan(planned: "Plan") -> None:

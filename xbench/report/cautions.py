@@ -4,6 +4,7 @@ import pandas as pd
 
 from xbench.report.findings import Findings
 from xbench.statistics.fills import manifest_warnings
+from xbench.statistics.sequential import decision_sentence
 from xbench.statistics.words import enumerated, grouped
 
 SHARE = 0.05
@@ -23,8 +24,12 @@ def cautions(findings: Findings) -> list[str]:
         more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
         found.append(f"{_count(len(skipped), 'image')} could not be read: {names}{more}.")
     planned = int(manifest["dataset"]["images"])
-    if board.images < planned:
+    decision = manifest.get("decision")
+    if decision is not None:
+        found.append(decision_sentence(decision))
+    if board.images < planned and not (decision or {}).get("decided"):
         found.append(f"Only {board.images} of {planned} images were reached; resume the run.")
+    found += (manifest.get("budget") or {}).get("refused", [])
     found += manifest_warnings(manifest)
     for metric, reason in board.ranking.dropped.items():
         found.append(f"{metric} is not ranked. {reason}")

@@ -44,6 +44,8 @@ def structured(findings: Findings, *, compact: bool = False) -> str:
             for row in board.rows
         ],
         "comparisons": [] if compact else [asdict(one) for one in ranking.comparisons],
+        "decision": manifest.get("decision"),
+        "budget": manifest.get("budget"),
         "exposure": findings.exposure,
         "cautions": cautions(findings),
     }

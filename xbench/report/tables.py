@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from xbench.statistics.leaderboard import Cell, Leaderboard, Row
+from xbench.statistics.sequential import decision_sentence
 
 _ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 DIGITS = 10
@@ -103,6 +104,8 @@ def markdown(board: Leaderboard, manifest: Mapping[str, Any]) -> str:
         cells += [cell_text(row.cells[metric.label]) for metric in board.metrics]
         cells += [number(row.calls, 1), number(row.seconds, 4)]
         lines.append("| " + " | ".join(map(_escape, cells)) + " |")
+    if manifest.get("decision") is not None:
+        lines += ["", _escape(decision_sentence(manifest["decision"]))]
     reasons = sorted(
         {
             f"{row.method}, {metric.label}: {row.cells[metric.label].reason}"

@@ -30,6 +30,8 @@ IDENTITY = (
     "methods",
     "metrics",
 )
+OPTIONAL = ("order",)
+"""Part of the identity too, where a manifest has it; earlier ones do not."""
 
 
 def _is_number(value: object) -> bool:
@@ -169,7 +171,7 @@ class RunFolder:
                 f"{self.path} already holds a run; add --resume to go on with it, or choose "
                 "another folder with --out."
             )
-        for key in (*IDENTITY, "shard"):
+        for key in (*IDENTITY, *OPTIONAL, "shard"):
             if not same(old.get(key), new.get(key)):
                 raise RunError(
                     f"{self.path} holds another run: its {key} is not the same; use the same "
@@ -202,6 +204,7 @@ class RunFolder:
 def identity_of(manifest: dict[str, Any]) -> str:
     """A hash of what makes two manifests the same run."""
     content = {key: _identity(manifest[key]) for key in IDENTITY}
+    content |= {key: manifest[key] for key in OPTIONAL if manifest.get(key) is not None}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 

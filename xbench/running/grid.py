@@ -9,6 +9,8 @@ from xbench.contracts import Method, Metric, PairMetric, Source
 from xbench.reading import Reading
 from xbench.records import Unit
 from xbench.registry import Chosen
+from xbench.running.budget import Budgets
+from xbench.streams import seed_of
 
 EXPLAIN = "explain"
 
@@ -34,6 +36,9 @@ class Grid:
         cell_seconds: interrupt a method or metric that takes longer on one chunk, None never.
         spare: the same grid on the CPU, for cells that the device has no memory for, or None.
         shard: (i, n): only the chunks i - 1, i - 1 + n ...; None for all.
+        shuffled: whether chunks are drawn from the images at random (by the seed), not in the
+            source's order; no number depends on it, but what the first chunks show does.
+        budgets: how methods were set to a number of model calls, None where they were not.
     """
 
     model: Classifier
@@ -51,6 +56,8 @@ class Grid:
     cell_seconds: float | None = None
     spare: "Grid | None" = None
     shard: tuple[int, int] | None = None
+    shuffled: bool = False
+    budgets: Budgets | None = None
 
     @property
     def model_id(self) -> str:
@@ -75,8 +82,10 @@ class Grid:
 
     def chunks(self) -> list[list[int]]:
         """Positions of the images in each chunk."""
-        total = len(self.source)
-        return [list(range(s, min(s + self.chunk, total))) for s in range(0, total, self.chunk)]
+        order = list(range(len(self.source)))
+        if self.shuffled:
+            order.sort(key=lambda place: seed_of(self.seed, "order", self.source.ids[place]))
+        return [order[s : s + self.chunk] for s in range(0, len(order), self.chunk)]
 
     def units(self) -> Iterator[Unit]:
         """Every unit of work, in the order in which it is done."""

@@ -49,6 +49,7 @@ def execute(
     progress: Progress | None = None,
     log: Callable[[str], None] = lambda text: None,
     check: Callable[[], None] = lambda: None,
+    settled: Callable[[Store, int], bool] = lambda store, chunks: False,
 ) -> Tally:
     """Run every unit of the grid that the store does not hold yet.
 
@@ -59,6 +60,8 @@ def execute(
         progress: told after every unit.
         log: given the traceback of every unexpected error.
         check: called between two units; what it raises ends the run.
+        settled: asked with the number of finished chunks before every chunk and at the end; ends
+            the run if it says so.
 
     Raises:
         RunError: the folder cannot be written.
@@ -72,10 +75,13 @@ def execute(
     if todo:
         runner = ChunkRunner(grid, cache)
         for task in todo:
+            if settled(store, task.number):
+                break
             for finished in runner.results(task):
                 keep(finished, store, tally, watch, log)
                 check()
         tally.shared = runner.shared
+    settled(store, len(grid.chunks()))
     return tally
 
 

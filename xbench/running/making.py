@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xbench.classifier import Classifier
-from xbench.contracts import Dataset, Geometry, Source
+from xbench.contracts import Dataset, Geometry, Method, Source
 from xbench.errors import ParameterError
 from xbench.models.loading import load_classifier
 from xbench.reading import read_reading
-from xbench.registry import DATASETS, METHODS, METRICS, Entry
+from xbench.registry import DATASETS, METHODS, METRICS, Chosen, Entry
+from xbench.running.budget import Budgets, match, parse_budgets
 from xbench.running.deadline import check_limit
 from xbench.running.folder import identity_of
 from xbench.running.grid import Grid
@@ -29,6 +30,7 @@ from xbench.selection import only_correct
 MAX_CALLS = 1000
 MAX_MAP_CALLS = 5000
 """Model calls an image that one metric, or one map, may need: without a limit, a metric that
+LEADERS = 3
 explains again ten times costs hours with a method that needs thousands of calls."""
 
 
@@ -58,6 +60,10 @@ class Settings:
             reference brings its own.
         only_correct: only images that the model gets right.
         cell_seconds: interrupt a method or metric that takes longer on one chunk; None never.
+        until_decided: stop as soon as the order of the leading methods is settled, the images
+            taken in random order.
+        leaders: how many leading methods that order is about.
+        budget: model calls that every method gets for a map, `512` or `64,256,1024`.
         cpu_fallback: cells that the device has no memory for run on the CPU.
         shard: `3/8` for the third of eight parts, to be joined by `xbench merge`.
         engine: local, or ray for workers on a Ray cluster.
@@ -88,6 +94,9 @@ class Settings:
     training: str | None = None
     only_correct: bool = False
     cell_seconds: float | None = None
+    until_decided: bool = False
+    leaders: int = LEADERS
+    budget: str | None = None
     cpu_fallback: bool = False
     shard: str | None = None
     engine: Literal["local", "ray"] = "local"
@@ -146,6 +155,7 @@ def make_grid(settings: Settings) -> Grid:
     if settings.chunk < 1:
         raise ParameterError("--chunk takes a number of images of at least 1.")
     reading = read_reading(settings.reading)
+    _check_deciding(settings)
     methods = [reading.pooled(method) for method in METHODS.select(settings.methods)]
     metrics = METRICS.select(settings.metrics, {"default": _is_default})
     dataset = DATASETS.create(settings.dataset)
@@ -153,6 +163,7 @@ def make_grid(settings: Settings) -> Grid:
     source = _open(settings, dataset.value, model)
     _same_size(model.geometry, source)
     if settings.cell_seconds is not None:
+    methods, budgets = _matched(settings, methods, model, source)
         check_limit(settings.cell_seconds)
     grid = Grid(
         model=model,
@@ -170,10 +181,47 @@ def make_grid(settings: Settings) -> Grid:
         cell_seconds=settings.cell_seconds,
         shard=parse_shard(settings.shard),
     )
+        shuffled=settings.until_decided,
+        budgets=budgets,
     return with_spare(grid) if settings.cpu_fallback else grid
 
 
 @dataclass(frozen=True)
+def _check_deciding(settings: Settings) -> None:
+    """Whether the run may stop when an order is settled.
+
+    Raises:
+        ParameterError: it may not, with the reason.
+    """
+    if settings.leaders < 1:
+        raise ParameterError("--leaders takes a number of methods of at least 1.")
+    spread = settings.shard is not None or settings.devices is not None
+    if settings.until_decided and (spread or settings.engine != "local"):
+        raise ParameterError(
+            "--until-decided looks at the images one chunk after the other; run it without "
+            "--shard, --devices and --engine ray."
+        )
+
+
+def _matched(
+    settings: Settings, methods: list[Chosen[Method]], model: Classifier, source: Source
+) -> tuple[list[Chosen[Method]], Budgets | None]:
+    """The methods at the budgets that were asked for, if any.
+
+    Raises:
+        ParameterError: a budget above the limit of a map, or one that no method fits.
+    """
+    budgets = parse_budgets(settings.budget)
+    if not budgets:
+        return methods, None
+    if settings.max_map_calls is not None and budgets[-1] > settings.max_map_calls:
+        raise ParameterError(
+            f"A budget of {budgets[-1]:,} is above what --max-map-calls allows "
+            f"({settings.max_map_calls:,}); raise it too."
+        )
+    return match(methods, budgets, model, model.facts(source.read([0]).images.shape))
+
+
 class Remake:
     """Makes the grid of some settings again, in another process or on another machine."""
 

@@ -56,6 +56,8 @@ def build(
         "seed": grid.seed,
         "chunk": grid.chunk,
         "shard": None if grid.shard is None else "{}/{}".format(*grid.shard),
+        "order": "shuffled" if grid.shuffled else None,
+        "budget": None if grid.budgets is None else dataclasses.asdict(grid.budgets),
         "target": grid.target,
         "reading": grid.reading.text,
         "model": {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from xbench.errors import RunError
 from xbench.files import replacing
 from xbench.records import Store, read_frame
 from xbench.registry import LEADERBOARDS
+from xbench.running.deciding import Decider
 from xbench.running.folder import RunFolder, identity_of
 from xbench.running.grid import Grid
 from xbench.running.local import Progress, Tally
 from xbench.running.lock import RunLock
+from xbench.running.making import LEADERS as LEADERS
 from xbench.running.making import MAX_CALLS as MAX_CALLS
 from xbench.running.making import MAX_MAP_CALLS as MAX_MAP_CALLS
 from xbench.running.making import Settings as Settings
@@ -33,6 +36,7 @@ from xbench.running.stopping import Stopper, resume_command
 from xbench.statistics.advice import Recommendation
 from xbench.statistics.leaderboard import Leaderboard, build_leaderboard
 from xbench.statistics.recommendation import recommend
+from xbench.statistics.sequential import decision_sentence
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,8 @@ def run_grid(
         settings: what to do.
         progress: told after every unit.
         started: told the folder before the first unit.
-        notice: given a sentence for every file that was damaged and set aside.
+        notice: given a sentence for every file that was damaged and set aside, for every method
+            that does not fit a budget, and for what was decided.
 
     Raises:
         XbenchError: one clear sentence about what is wrong.
@@ -160,9 +165,12 @@ def run_made(
         notice(text)
 
     manifest = build(grid, settings.command, settings.request())
+    decider = Decider(grid, manifest, settings.leaders) if settings.until_decided else None
     with RunLock(path):
         folder.prepare(manifest, resume=settings.resume, tell=tell)
         started(path)
+        for sentence in () if grid.budgets is None else grid.budgets.sentences:
+            notice(sentence)
         with (
             closing(open_checked(folder.store_path, identity_of(manifest), tell)) as store,
             Stopper(resume_command(settings.command, path)) as stopper,
@@ -170,7 +178,13 @@ def run_made(
             before(store, folder)
             cache = MapCache(folder.maps_path, tell)
             work = engine(settings, grid, cache)
+            if decider is not None:
+                work = partial(work, settled=decider.judge)
             tally = work(grid, store, cache, progress=progress, log=log, check=stopper.check)
+        if decider is not None:
+            decision = decider.row()
+            folder.write_json(folder.manifest_path, {**folder.manifest(), "decision": decision})
+            notice(decision_sentence(decision))
     return Run(path, tally)
 
 

@@ -124,15 +124,9 @@ def rank_methods(
         seed: of the bootstrap.
     """
     chosen, dropped = ranked_metrics(table, card, uninformative or {})
-    explainers = [i for i, method in enumerate(table.methods) if not method.control]
-    unranked = {
-        table.labels[i]: reason
-        for i in explainers
-        if (reason := _gap(chosen, i, explainers)) is not None
-    }
-    columns = [i for i in explainers if table.labels[i] not in unranked] if chosen else []
+    columns, unranked = ranked_methods(table, chosen)
     weights = property_weights([score.info for score in chosen])
-    ranks = np.stack([_ranks(score, columns) for score in chosen]) if columns else _no_ranks()
+    ranks = image_ranks(chosen, columns)
     composite = combine(ranks, weights)
     order = np.argsort(composite.mean(axis=0), kind="stable") if columns else np.arange(0)
     composite, ranks = composite[:, order], ranks[:, :, order]
@@ -177,6 +171,25 @@ def ranked_metrics(
         else:
             dropped[label] = reason
     return chosen, dropped
+
+
+def ranked_methods(
+    table: ScoreTable, chosen: Sequence[MetricScores]
+) -> tuple[list[int], dict[str, str]]:
+    """Columns of the explainers that these metrics cover, and the others, with the reason."""
+    explainers = [i for i, method in enumerate(table.methods) if not method.control]
+    unranked = {
+        table.labels[i]: reason
+        for i in explainers
+        if (reason := _gap(chosen, i, explainers)) is not None
+    }
+    columns = [i for i in explainers if table.labels[i] not in unranked] if chosen else []
+    return columns, unranked
+
+
+def image_ranks(chosen: Sequence[MetricScores], columns: Sequence[int]) -> Array:
+    """Ranks of some methods, (metrics, images, methods), NaN where none of them has a value."""
+    return np.stack([_ranks(score, columns) for score in chosen]) if columns else _no_ranks()
 
 
 def wanted(info: MetricInfo, card: BoardCard) -> bool:
