@@ -2,6 +2,7 @@
 # make test   the fast tests        make test-slow   the others
 # make chaos  200 kills of a small run, each resumed     make fuzz  10,000 hostile inputs
 # make check  format, lint, types
+# make bench  time methods and metrics against the limit and against their originals
 # make audit  grade every metric on planted truth     make reproduce  what must hold, and what was found
 # Each makes .venv first where it is missing or older than what it was made from.
 
@@ -11,7 +12,7 @@ STAMP := $(VENV)/.made-from-pyproject-and-constraints
 CODE := xbench methods metrics datasets leaderboards tests benchmarks examples
 TYPED := xbench methods metrics datasets leaderboards
 
-.PHONY: site run test test-slow test-all check format lock docs matrix clean audit reproduce chaos fuzz
+.PHONY: site run test test-slow test-all check format lock docs matrix clean audit reproduce chaos fuzz bench
 
 run: $(STAMP)
 	$(VENV)/bin/xbench run --methods all --limit 6 --max-calls 250
@@ -44,6 +45,9 @@ docs: $(STAMP)
 
 audit: $(STAMP)
 	$(VENV)/bin/xbench audit --verdicts xbench/audit/verdicts.json --page docs/audit.md
+
+bench: $(STAMP)
+	$(VENV)/bin/python benchmarks/speed
 
 reproduce: $(STAMP)
 	$(VENV)/bin/xbench reproduce --page docs/reproduce.md

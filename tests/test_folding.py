@@ -8,7 +8,10 @@ import torch
 from torch import nn
 
 from xbench.classifier import Classifier
+from xbench.classifier import network as networks
 from xbench.classifier.folding import fold, is_watched
+from xbench.classifier.randomize import RandomizedNetwork
+from xbench.streams import Streams
 
 
 class Residual(nn.Module):
@@ -110,3 +113,18 @@ def test_networks_that_cannot_be_traced_stay_as_they_are() -> None:
             return x.mean(dim=(2, 3))
 
     assert fold(nets.build(Branching).eval(), nets.pictures(1)) is None
+
+
+def test_randomized_networks_are_folded_once(network: nn.Module, monkeypatch) -> None:
+    made = []
+    monkeypatch.setattr(networks, "fold", lambda *a: (made.append(1), fold(*a))[1])
+    model, images = Classifier(network, batch_size=2), nets.pictures(2)
+    random = RandomizedNetwork(model, images, "permutation", Streams(0, ["a", "b"]))
+    model.logits(images)
+    made.clear()
+    for layers in ([2], [2, 1], [0], []):
+        found = random.at(layers)
+        whole = copy.deepcopy(found.module)
+        assert torch.allclose(found.logits(images), whole(images), rtol=1e-4, atol=1e-6)
+    assert len(made) == 1
+    assert torch.allclose(found.logits(images), model.logits(images), rtol=1e-4, atol=1e-6)

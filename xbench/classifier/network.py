@@ -89,6 +89,11 @@ class Network(nn.Module):
             logits.register_hook(self._count_backward)
         return logits
 
+    def take_folding(self, other: "Network") -> None:
+        """Use what another network over the very same module has folded, weights renewed or not."""
+        if other.module is self.module and other._tried:
+            self._tried, self._folded = True, other._folded
+
     def _fastest(self, normalized: Tensor) -> nn.Module:
         """The module, or what gives the same with normalizations folded; see `folding`."""
         if not self._tried and not is_watched(self.module):

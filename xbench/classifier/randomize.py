@@ -138,6 +138,7 @@ class RandomizedNetwork:
             for name, value in self._trained.items()
         }
         self._current: set[int] = set()
+        self._last: "Classifier | None" = None
 
     @torch.no_grad()
     def at(self, chosen: Collection[int]) -> "Classifier":
@@ -151,7 +152,12 @@ class RandomizedNetwork:
             for name in self.layers[index].parameters:
                 working[name].copy_(source[name])
         self._current = set(chosen)
-        return self.model.sibling(self._module, f"{self.model.name} with random weights")
+        # a new classifier for new weights, since methods keep what they prepare for one
+        found = self.model.sibling(self._module, f"{self.model.name} with random weights")
+        if self._last is not None:
+            found.network.take_folding(self._last.network)
+        self._last = found
+        return found
 
 
 def stages(layers: int, depths: int, order: str) -> list[list[int]]:
