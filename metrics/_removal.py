@@ -1,12 +1,14 @@
 """What every metric that removes pixels shares: outputs of the target, both ends, one curve."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from xbench.contracts import Case, Scores
 from xbench.errors import ParameterError
+from xbench.operations.adaptive import MIN_POINTS, Floats, Integers, between, points_of, sample
 from xbench.operations.curves import removal_logits
 from xbench.operations.imputers import (
     NOISY,
@@ -54,14 +56,18 @@ class Outputs:
         )
 
 
-def check_curve(steps: int, *imputers: str) -> None:
+def check_curve(steps: int, *imputers: str, points: int = 0) -> None:
     """Refuse parameters that make no curve.
 
     Raises:
-        ParameterError: fewer than two steps, or an unknown imputer.
+        ParameterError: fewer than two steps, too few points, or an unknown imputer.
     """
     if steps < 2:
         raise ParameterError(f"A curve takes at least 2 steps, not {steps}.")
+    if points and points < MIN_POINTS:
+        raise ParameterError(
+            f"A curve takes at least {MIN_POINTS} points, not {points}; 0 measures every step."
+        )
     for imputer in imputers:
         check_imputer(imputer)
 
@@ -146,6 +152,66 @@ def curve_outputs(
     """
     inner = outputs_at(case, ranks, counts[..., 1:-1], name, streams)
     return Outputs.join(clean_outputs(case), inner, removed_outputs(case, name, streams))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A whole curve, K + 1 points; on straight lines between measured points, where not all are.
+
+    Attributes:
+        probability: float64 (N, K + 1), of the target.
+        logit: float64 (N, K + 1), its raw score.
+        points: how many points of each were measured.
+        error: float64 (N,), how far its area may lie from that of every step measured; 0 there.
+    """
+
+    probability: Tensor
+    logit: Tensor
+    points: int
+    error: Tensor
+
+    def flip(self) -> "Curve":
+        """The same read from its end."""
+        return replace(self, probability=self.probability.flip(1), logit=self.logit.flip(1))
+
+    def details(self) -> dict[str, Tensor]:
+        """What a metric tells of a curve that was not measured at every step."""
+        if self.points == self.probability.shape[1]:
+            return {}
+        return {"error": self.error, "points": torch.full_like(self.error, self.points)}
+
+
+def sampled_curve(
+    case: Case, ranks: Tensor, counts: Tensor, name: str, streams: Streams, points: int
+) -> Curve:
+    """A curve of which at most `points` points are measured, where it moves; 0 measures all.
+
+    All images take the same number, and each round measures those of all images together. The
+    other arguments are those of `curve_outputs`, with counts (K + 1,).
+    """
+    steps = len(counts) - 1
+    number = points_of(steps, points)
+    if number == steps + 1:
+        whole = curve_outputs(case, ranks, counts, name, streams)
+        exact = torch.zeros(len(case), dtype=torch.float64)
+        return Curve(whole.probability, whole.logit, number, exact)
+    ends = Outputs.join(clean_outputs(case), removed_outputs(case, name, streams))
+    logits = np.zeros((len(case), steps + 1))
+    logits[:, [0, steps]] = ends.logit.numpy()
+
+    def measure(positions: Integers) -> Floats:
+        found = outputs_at(case, ranks, counts[torch.from_numpy(positions)], name, streams)
+        np.put_along_axis(logits, positions, found.logit.numpy(), axis=1)
+        return found.probability.numpy()
+
+    found = sample(measure, ends.probability.numpy(), steps, number)
+    logit = between(found.positions, np.take_along_axis(logits, found.positions, axis=1))
+    return Curve(
+        torch.from_numpy(between(found.positions, found.values)),
+        torch.from_numpy(logit),
+        number,
+        torch.from_numpy(found.error),
+    )
 
 
 def sound_maps(case: Case) -> tuple[Tensor, Tensor]:

@@ -1,19 +1,21 @@
 """Deletion and insertion curves over pixels (Petsiuk et al. 2018), with their gap."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from xbench.contracts import Case, Metric, MetricCard, Scores
 from xbench.operations.curves import area, rescaled, step_counts, tie_share
 from xbench.operations.ranks import order_ranks
-from xbench.registry import METRICS
+from xbench.registry import LATER, METRICS
 from xbench.streams import Streams
 
-from ._removal import Outputs, blank_where, check_curve, curve_outputs, sound_maps
+from ._removal import Curve, blank_where, check_curve, sampled_curve, sound_maps
 
 _PAPER = "Petsiuk et al., RISE, BMVC 2018"
+_POINTS = "min(points, steps + 1) if points else steps + 1"
 
 
 def pixel_order(maps: Tensor, streams: Streams) -> Tensor:
@@ -21,20 +23,27 @@ def pixel_order(maps: Tensor, streams: Streams) -> Tensor:
     return order_ranks(maps, streams.shared(), "removal")
 
 
-def deletion_outputs(
-    case: Case, maps: Tensor, streams: Streams, steps: int, imputer: str, *, least: bool = False
-) -> Outputs:
-    """Outputs while pixels are removed, most relevant first (or least), K = steps + 1."""
+def deletion_curve(
+    case: Case,
+    maps: Tensor,
+    streams: Streams,
+    steps: int,
+    imputer: str,
+    *,
+    points: int = 0,
+    least: bool = False,
+) -> Curve:
+    """The curve while pixels are removed, most relevant first (or least), K = steps."""
     ranks = pixel_order(maps, streams)
     pixels = ranks.shape[1]
     ranks = pixels - 1 - ranks if least else ranks
-    return curve_outputs(case, ranks, step_counts(pixels, steps), imputer, streams)
+    return sampled_curve(case, ranks, step_counts(pixels, steps), imputer, streams, points)
 
 
-def insertion_outputs(
-    case: Case, maps: Tensor, streams: Streams, steps: int, imputer: str
-) -> Outputs:
-    """Outputs while pixels come back, most relevant first, K = steps + 1.
+def insertion_curve(
+    case: Case, maps: Tensor, streams: Streams, steps: int, imputer: str, *, points: int = 0
+) -> Curve:
+    """The curve while pixels come back, most relevant first, K = steps.
 
     Having the top k back is having the others removed, so it is the curve of least relevant
     first, read from its end.
@@ -42,8 +51,7 @@ def insertion_outputs(
     ranks = pixel_order(maps, streams)
     pixels = ranks.shape[1]
     counts = pixels - step_counts(pixels, steps).flip(0)
-    found = curve_outputs(case, pixels - 1 - ranks, counts, imputer, streams)
-    return Outputs(found.logit.flip(1), found.probability.flip(1), found.top.flip(1))
+    return sampled_curve(case, pixels - 1 - ranks, counts, imputer, streams, points).flip()
 
 
 @METRICS.register
@@ -58,10 +66,12 @@ class Deletion(Metric):
     Attributes:
         steps: K, the number of steps; both ends count, so there are K + 1 points.
         imputer: what takes the place of removed pixels.
+        points: how many of the points are measured, chosen where the curve moves; 0 for all.
     """
 
     steps: int = 28
     imputer: str = "mean"
+    points: int = field(default=0, metadata=LATER)
 
     card: ClassVar[MetricCard] = MetricCard(
         name="deletion",
@@ -73,7 +83,7 @@ class Deletion(Metric):
         direction="lower",
         range=(0.0, 1.0),
         needs=("model",),
-        forwards="steps + 1",
+        forwards=_POINTS,
         shared="2",
         invariances=("monotone", "scale", "shift"),
         chance="the random control, below the clean probability; a constant map gets the same",
@@ -81,18 +91,25 @@ class Deletion(Metric):
     )
 
     def __post_init__(self) -> None:
-        check_curve(self.steps, self.imputer)
+        check_curve(self.steps, self.imputer, points=self.points)
 
     def score(self, case: Case, *, streams: Streams) -> Scores:
-        """Area per image; curves `probability` and `logit`, details `normalized`, `ties`."""
+        """Area per image; curves `probability` and `logit`, details `normalized`, `ties`.
+
+        With `points`, details `error` (a bound, see `xbench.operations.adaptive`) and `points`.
+        """
         maps, finite = sound_maps(case)
-        found = deletion_outputs(case, maps, streams, self.steps, self.imputer)
+        found = deletion_curve(case, maps, streams, self.steps, self.imputer, points=self.points)
         p = found.probability
         return blank_where(
             finite,
             area(p),
             curves={"probability": p, "logit": found.logit},
-            details={"normalized": area(rescaled(p, p[:, 0], p[:, -1])), "ties": tie_share(maps)},
+            details={
+                "normalized": area(rescaled(p, p[:, 0], p[:, -1])),
+                "ties": tie_share(maps),
+                **found.details(),
+            },
         )
 
 
@@ -107,10 +124,12 @@ class Insertion(Metric):
     Attributes:
         steps: K, the number of steps; both ends count, so there are K + 1 points.
         imputer: the start of the curve.
+        points: how many of the points are measured, chosen where the curve moves; 0 for all.
     """
 
     steps: int = 28
     imputer: str = "blur"
+    points: int = field(default=0, metadata=LATER)
 
     card: ClassVar[MetricCard] = MetricCard(
         name="insertion",
@@ -122,7 +141,7 @@ class Insertion(Metric):
         direction="higher",
         range=(0.0, 1.0),
         needs=("model",),
-        forwards="steps + 1",
+        forwards=_POINTS,
         shared="2",
         invariances=("monotone", "scale", "shift"),
         chance="the random control; a constant map gets the same",
@@ -130,12 +149,15 @@ class Insertion(Metric):
     )
 
     def __post_init__(self) -> None:
-        check_curve(self.steps, self.imputer)
+        check_curve(self.steps, self.imputer, points=self.points)
 
     def score(self, case: Case, *, streams: Streams) -> Scores:
-        """Area per image; curves `probability`, `logit`, details `normalized`, `start`, `ties`."""
+        """Area per image; curves `probability`, `logit`, details `normalized`, `start`, `ties`.
+
+        With `points`, details `error` (a bound, see `xbench.operations.adaptive`) and `points`.
+        """
         maps, finite = sound_maps(case)
-        found = insertion_outputs(case, maps, streams, self.steps, self.imputer)
+        found = insertion_curve(case, maps, streams, self.steps, self.imputer, points=self.points)
         p = found.probability
         return blank_where(
             finite,
@@ -145,6 +167,7 @@ class Insertion(Metric):
                 "normalized": area(rescaled(p, p[:, -1], p[:, 0])),
                 "start": p[:, 0],
                 "ties": tie_share(maps),
+                **found.details(),
             },
         )
 
@@ -168,6 +191,30 @@ METRICS.preset(
     imputer="tokens",
 )
 METRICS.preset(
+    "deletion_adaptive",
+    Deletion,
+    card={
+        "summary": "Deletion in 224 steps, a quarter of them measured, where the curve moves.",
+        "limitations": "An estimate: the detail `error` covers its distance from all steps on 95 % "
+        "of curves. " + Deletion.card.limitations,
+        "default": False,
+    },
+    steps=224,
+    points=57,
+)
+METRICS.preset(
+    "insertion_adaptive",
+    Insertion,
+    card={
+        "summary": "Insertion in 224 steps, a quarter of them measured, where the curve moves.",
+        "limitations": "An estimate: the detail `error` covers its distance from all steps on 95 % "
+        "of curves. " + Insertion.card.limitations,
+        "default": False,
+    },
+    steps=224,
+    points=57,
+)
+METRICS.preset(
     "insertion_rise2018",
     Insertion,
     card={
@@ -188,11 +235,13 @@ class InsertionMinusDeletion(Metric):
         steps: K of both curves.
         deletion_imputer: what takes the place of removed pixels.
         insertion_imputer: the start of insertion.
+        points: how many points of each curve are measured, where it moves; 0 for all.
     """
 
     steps: int = 28
     deletion_imputer: str = "mean"
     insertion_imputer: str = "blur"
+    points: int = field(default=0, metadata=LATER)
 
     card: ClassVar[MetricCard] = MetricCard(
         name="insertion_minus_deletion",
@@ -203,26 +252,29 @@ class InsertionMinusDeletion(Metric):
         direction="higher",
         range=(-1.0, 1.0),
         needs=("model",),
-        forwards="2 * steps + (0 if deletion_imputer == insertion_imputer else 1)",
+        forwards=f"2 * ({_POINTS}) - (2 if deletion_imputer == insertion_imputer else 1)",
         shared="2 if deletion_imputer == insertion_imputer else 3",
         invariances=("monotone", "scale", "shift"),
         chance="the random control",
     )
 
     def __post_init__(self) -> None:
-        check_curve(self.steps, self.deletion_imputer, self.insertion_imputer)
+        check_curve(self.steps, self.deletion_imputer, self.insertion_imputer, points=self.points)
 
     def score(self, case: Case, *, streams: Streams) -> Scores:
-        """The difference per image; details `insertion` and `deletion`."""
+        """The difference per image; details `insertion` and `deletion`.
+
+        With `points`, details `error`, the root of the sum of both squared, and `points` of each.
+        """
         maps, finite = sound_maps(case)
-        deletion = area(
-            deletion_outputs(case, maps, streams, self.steps, self.deletion_imputer).probability
+        removing = deletion_curve(
+            case, maps, streams, self.steps, self.deletion_imputer, points=self.points
         )
-        insertion = area(
-            insertion_outputs(case, maps, streams, self.steps, self.insertion_imputer).probability
+        returning = insertion_curve(
+            case, maps, streams, self.steps, self.insertion_imputer, points=self.points
         )
-        return blank_where(
-            finite,
-            insertion - deletion,
-            details={"insertion": insertion, "deletion": deletion},
-        )
+        deletion, insertion = area(removing.probability), area(returning.probability)
+        details = {"insertion": insertion, "deletion": deletion, **removing.details()}
+        if "error" in details:
+            details["error"] = torch.hypot(removing.error, returning.error)
+        return blank_where(finite, insertion - deletion, details=details)

@@ -14,7 +14,7 @@ from xbench.registry import METRICS
 from xbench.streams import Streams
 
 from ._removal import Outputs, blank_where, check_curve, outputs_at, sound_maps
-from .deletion import deletion_outputs, pixel_order
+from .deletion import deletion_curve, pixel_order
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
@@ -54,7 +54,7 @@ class Abpc(Metric):
         """Area between the curves per image; curves `morf` and `lerf`, details their areas."""
         maps, finite = sound_maps(case)
         morf, lerf = (
-            deletion_outputs(case, maps, streams, self.steps, self.imputer, least=least).probability
+            deletion_curve(case, maps, streams, self.steps, self.imputer, least=least).probability
             for least in (False, True)
         )
         return blank_where(

@@ -23,6 +23,13 @@ from xbench import names
 from xbench.contracts import Board, Card, Dataset, Method, Metric, PairMetric
 from xbench.errors import ParameterError, UnknownNameError, XbenchError
 
+LATER = {"later": True}
+"""Metadata of a parameter that its class did not always have, for `dataclasses.field`.
+
+With its default, which does what was done before, it is left out of the identity, so that earlier
+records stay valid.
+"""
+
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
 
@@ -52,7 +59,7 @@ class Chosen(Generic[T]):
 
     Attributes:
         label: the short name, parameters that differ from the defaults only.
-        identity: the full name, every parameter; the key of caches and records.
+        identity: the full name, every parameter (but see `LATER`); the key of caches and records.
         value: the method, metric, dataset or board.
         card: its card.
         entry: the entry it came from.
@@ -210,6 +217,9 @@ class Registry(Generic[T]):
                 f"{missing[0].upper()}."
             )
         full = {**defaults, **values}
+        for f in fields(entry.factory):
+            if f.metadata.get("later") and full[f.name] == f.default:
+                del full[f.name]
         first = next(iter(defaults), "")
         shown = {k: v for k, v in values.items() if v != defaults[k] and not (colon and k == first)}
         argument = str(values[first]) if colon else None
