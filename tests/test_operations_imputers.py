@@ -68,6 +68,18 @@ def test_a_large_hole_is_solved_too():
     assert np.abs(solve_neighbors(images, drop)[0].numpy() - want).max() < 2e-4
 
 
+def test_large_and_small_holes_leave_the_batch_when_they_are_solved():
+    images = nets.pictures(3, 3, 40, 33)
+    drop = holes(3, 40, 33, 0.1)
+    drop[1, :, 3:37, 2:30] = True
+    together = solve_neighbors(images, drop)
+    for i in range(3):
+        want = exact(images[i].double().numpy(), drop[i, 0].numpy(), *ROAD_NEIGHBORS)
+        alone = solve_neighbors(images[i : i + 1], drop[i : i + 1])
+        assert torch.allclose(together[i], alone[0], atol=1e-6)
+        assert np.abs(together[i].numpy() - want).max() < 1e-4
+
+
 def test_neighborhood_mean_takes_the_smallest_window_with_content():
     images = nets.pictures(2, 3, 11, 9)
     drop = holes(2, 11, 9, 0.9, seed=4)

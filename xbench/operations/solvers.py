@@ -1,58 +1,22 @@
 """Filling holes from what surrounds them: sparse linear systems solved in batch on the device.
 
 A hole's pixels obey x_i = sum_j w_ij x_j / sum_j w_ij over the neighbors j that lie inside the
-image; pixels outside the hole are given. The matrix is symmetric and positive definite as long as
-one pixel is given, so conjugate gradients solve it, started from a pyramid of local means and
-preconditioned by one cycle through grids of halved size (multigrid): large holes then take about
-as many iterations as small ones.
+image; pixels outside the hole are given. One solution exists as long as one pixel is given; it is
+found by multigrid from a pyramid of local means, so large holes take about as many cycles as small.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xbench.operations.multigrid import Weights, solve_holes
 from xbench.optional import optional
 
 restoration = optional("skimage.restoration", "install it with `pip install scikit-image`")
 
-Weights = tuple[float, float]
 ROAD_NEIGHBORS: Weights = (1 / 6, 1 / 12)
 FOUR_NEIGHBORS: Weights = (1 / 4, 0.0)
-_CHECK_EVERY = 3
-_DAMPING = 0.7
-_COARSEST = 4
-_SWEEPS = 8
-
-
-@dataclass
-class _System:
-    """The equations of a batch of holes on one grid: (degree - weights) x = b where dropped."""
-
-    drop: Tensor  # (B, 1, H, W) float, 1 where dropped
-    weights: Weights
-    degree: Tensor  # (1, 1, H, W), total weight of the neighbors inside the image
-
-    @staticmethod
-    def over(drop: Tensor, weights: Weights) -> "_System":
-        return _System(drop, weights, _neighbors(torch.ones_like(drop[:1]), weights))
-
-    def apply(self, x: Tensor) -> Tensor:
-        return self.drop * (self.degree * x - _neighbors(x, self.weights))
-
-    def relax(self, residual: Tensor) -> Tensor:
-        return _DAMPING * self.drop * residual / self.degree
-
-
-def _neighbors(x: Tensor, weights: Weights) -> Tensor:
-    """Weighted sum of the eight neighbors; sums of shifts are ten times faster than conv2d."""
-    direct, diagonal = weights
-    padded = F.pad(x, (1, 1, 1, 1))
-    sides = padded[..., :-2] + padded[..., 2:]
-    column = diagonal * sides + direct * padded[..., 1:-1]
-    return column[..., :-2, :] + column[..., 2:, :] + direct * sides[..., 1:-1, :]
 
 
 def solve_neighbors(
@@ -61,7 +25,7 @@ def solve_neighbors(
     weights: Weights = ROAD_NEIGHBORS,
     *,
     tolerance: float = 1e-6,
-    limit: int = 500,
+    limit: int = 50,
 ) -> Tensor:
     """Replace dropped pixels by the solution of the neighbor equations (Rong et al. 2022).
 
@@ -70,77 +34,16 @@ def solve_neighbors(
         drop: bool (B, 1, H, W), the unknown pixels; where all are, the image's mean is returned.
         weights: of the four direct and the four diagonal neighbors; border pixels share theirs
             among the neighbors that exist.
-        tolerance: largest residual of any equation at which a channel stops.
-        limit: most iterations.
+        tolerance: largest residual of any equation at which an image is solved.
+        limit: most cycles.
 
     Returns:
         float32 (B, C, H, W), kept pixels unchanged.
     """
-    grids = _hierarchy(drop.to(images.dtype), weights)
     start = torch.where(drop, pyramid_means(images, drop), images)
-    known = torch.where(drop, torch.zeros_like(images), images)
-    right = grids[0].drop * _neighbors(known, weights)
-    solved = known + _conjugate_gradients(grids, right, grids[0].drop * start, tolerance, limit)
+    solved = solve_holes(start, drop, weights, tolerance=tolerance, limit=limit)
     blank = drop.flatten(1).all(dim=1).view(-1, 1, 1, 1)
     return torch.where(blank, images.mean(dim=(2, 3), keepdim=True), solved)
-
-
-def _hierarchy(drop: Tensor, weights: Weights) -> list[_System]:
-    """The same equations on grids of halved size, where a cell is unknown if all of it is.
-
-    The number of grids depends on the size alone, so that neighbors in a batch change nothing.
-    """
-    grids = [_System.over(drop, weights)]
-    while max(drop.shape[-2:]) > _COARSEST:
-        height, width = drop.shape[-2:]
-        padded = F.pad(drop, (0, width % 2, 0, height % 2), value=1.0)
-        drop = -F.max_pool2d(-padded, 2)
-        grids.append(_System.over(drop, weights))
-    return grids
-
-
-def _cycle(grids: list[_System], residual: Tensor) -> Tensor:
-    """An approximate solution of the equations for a residual: one symmetric V-cycle."""
-    system = grids[0]
-    x = system.relax(residual)
-    if len(grids) == 1:
-        for _ in range(_SWEEPS):
-            x = x + system.relax(residual - system.apply(x))
-        return x
-    height, width = residual.shape[-2:]
-    left = residual - system.apply(x)
-    # in two dimensions the same weights hold on the coarse grid if residuals are added up
-    coarse = 4 * F.avg_pool2d(left, 2, ceil_mode=True, divisor_override=4)
-    correction = _cycle(grids[1:], grids[1].drop * coarse)
-    grown = correction.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    x = x + system.drop * grown[..., :height, :width]
-    return x + system.relax(residual - system.apply(x))
-
-
-def _conjugate_gradients(
-    grids: list[_System], right: Tensor, x: Tensor, tolerance: float, limit: int
-) -> Tensor:
-    """Conjugate gradients, every channel of every image on its own."""
-
-    def inner(a: Tensor, b: Tensor) -> Tensor:
-        return (a * b).sum(dim=(2, 3), keepdim=True)
-
-    residual = right - grids[0].apply(x)
-    z = _cycle(grids, residual)
-    direction, rho = z, inner(residual, z)
-    for step in range(limit):
-        active = residual.abs().amax(dim=(2, 3), keepdim=True) > tolerance
-        if step % _CHECK_EVERY == 0 and not bool(active.any()):
-            break
-        applied = grids[0].apply(direction)
-        alpha = torch.where(active, rho / inner(direction, applied).clamp(min=1e-30), 0.0)
-        x = x + alpha * direction
-        residual = residual - alpha * applied
-        z = _cycle(grids, residual)
-        new = inner(residual, z)
-        direction = z + torch.where(active, new / rho.clamp(min=1e-30), 0.0) * direction
-        rho = new
-    return x
 
 
 def pyramid_means(images: Tensor, drop: Tensor) -> Tensor:
