@@ -20,6 +20,7 @@ from xbench.plugins.catalogues import REGISTRIES, use_catalogue
 from xbench.plugins.foreign import foreign_metric
 from xbench.plugins.loading import as_class, enter
 from xbench.running.session import open_run
+from xbench.user_files import IN_USE
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +28,9 @@ def _registries_as_they_were():
     for registry in REGISTRIES:
         registry.discover()
     before = [dict(registry._entries) for registry in REGISTRIES]
-    modules = set(sys.modules)
+    modules, catalogues = set(sys.modules), list(IN_USE)
     yield
+    IN_USE[:] = catalogues
     for registry, entries in zip(REGISTRIES, before, strict=True):
         registry._entries.clear()
         registry._entries.update(entries)
@@ -41,7 +43,7 @@ def call(*words: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-@pytest.mark.parametrize("kind", ["method", "metric", "dataset", "board"])
+@pytest.mark.parametrize("kind", ["method", "metric", "dataset", "board", "probe", "model"])
 def test_a_new_file_conforms_as_it_is(kind: str, tmp_path: Path) -> None:
     result = call("new", kind, f"my_{kind}", "--into", tmp_path)
     assert result.exit_code == 0, result.output
@@ -76,6 +78,8 @@ BREAKS = {
     "metric": ('direction="higher"', 'direction="lower"', "does not put the truth"),
     "dataset": ("truth[row].float()", "255 * truth[row].float()", "outside [0, 1]"),
     "board": ('"controls", "valid"', '"controls", "vaild"', "names the gate 'vaild'"),
+    "probe": ("light goes?", "light goes.", "end with a question mark"),
+    "model": ("nn.Linear(8, 3)", "nn.Linear(9, 3)", "cannot take an image of 3 x 64 x 64"),
 }
 
 
@@ -89,6 +93,30 @@ def test_check_finds_what_is_broken(kind: str, tmp_path: Path) -> None:
     result = call("check", path)
     assert result.exit_code == 1, result.output
     assert expected in result.stdout
+
+
+WRONG = {
+    "shape": (
+        "summed.sign() * summed.abs() ** self.power",
+        "model.gradients(images, targets)",
+        "one value a pixel at input resolution",
+    ),
+    "nan": ("summed.sign() *", "(0 * summed).log() *", "guard divisions and logarithms"),
+    "card": ("card: ClassVar", "about: ClassVar", "has no card; set `card ="),
+    "taken": ('name="wrong_taken"', 'name="gradcam"', "rename one of them"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_class_is_told_what_to_change(kind: str, tmp_path: Path) -> None:
+    call("new", "method", f"wrong_{kind}", "--into", tmp_path)
+    path = tmp_path / "methods" / f"wrong_{kind}.py"
+    old, new, expected = WRONG[kind]
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    result = call("check", path)
+    assert result.exit_code in (1, 2), result.output
+    assert expected in " ".join((result.stdout + result.stderr).split())
 
 
 def test_a_metric_that_leaves_its_range_or_depends_on_neighbors(tmp_path: Path) -> None:
@@ -126,6 +154,61 @@ def test_a_catalogue_that_is_none_or_broken(tmp_path: Path) -> None:
     (tmp_path / "metrics" / "bad.py").write_text("import nothing_of_that_name\n")
     with pytest.raises(XbenchError, match=r"bad\.py' cannot be imported \(ModuleNotFoundError"):
         use_catalogue(tmp_path)
+
+
+def test_probes_and_models_of_a_catalogue_are_known_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("new", "probe", "own_light", "--into", tmp_path)
+    call("new", "model", "own_net", "--into", tmp_path)
+    assert "own_light" not in call("probes").stdout
+    assert "own_light" in call("probes", "--catalogue", tmp_path).stdout
+    (tmp_path / "study.toml").write_text(
+        'title = "Light"\nquestion = "Does it hold?"\nmodel = "own_net"\nimages = "planted"\n'
+        'limit = 2\n[[part]]\nprobe = "own_light"\nwith = { steps = 2 }\n'
+    )
+    result = call(
+        "study", tmp_path / "study.toml", "--catalogue", tmp_path, "--batch-size", "4",
+        "--out", tmp_path / "exhibit",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "confidence falls" in (tmp_path / "exhibit" / "index.html").read_text()
+    monkeypatch.setenv("XBENCH_CATALOGUE", str(tmp_path))
+    assert "own_net" in call("models").stdout, "the variable holds for every command"
+    monkeypatch.setenv("XBENCH_CATALOGUE", str(tmp_path / "nowhere"))
+    wrong = call("models")
+    assert wrong.exit_code == 2
+    assert "is no catalogue" in wrong.stderr
+
+
+def test_a_model_whose_name_is_taken_or_unknown(tmp_path: Path) -> None:
+    assert "There is a model 'reference' already" in call(
+        "new", "model", "reference", "--into", tmp_path
+    ).stderr  # fmt: skip
+    call("new", "model", "own_net", "--into", tmp_path)
+    use_catalogue(tmp_path)
+    with pytest.raises(XbenchError, match="Did you mean own_net"):
+        load_classifier("own_nett")
+    (tmp_path / "models" / "reference.py").write_text("")
+    with pytest.raises(XbenchError, match=r"rename models/reference\.py"):
+        use_catalogue(tmp_path)
+
+
+def test_an_entry_point_brings_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "packaged_nets.py").write_text(
+        "from torch import nn\ndef small():\n"
+        "    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), {'crop': 16}\n"
+    )
+    info = tmp_path / "packaged_nets-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: packaged-nets\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[xbench.models]\npackaged = packaged_nets:small\nlost = packaged_nets:big\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load_classifier("packaged", batch_size=2).geometry.crop == (16, 16)
+    with pytest.raises(XbenchError, match="'lost' of an installed package cannot be imported"):
+        load_classifier("lost")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The conformance suite for a file of one's own: methods, metrics, datasets and boards."""
+"""The conformance suite for a file of one's own: methods, metrics, data, boards, probes, models."""
 
 import math
 import tempfile
@@ -11,14 +11,17 @@ from torch import Tensor
 
 from xbench.classifier import Classifier
 from xbench.comparing import examine_method
-from xbench.contracts import Geometry, Metric
+from xbench.contracts import Geometry, Metric, Samples
 from xbench.contracts.boards import GATES
 from xbench.errors import XbenchError
 from xbench.models.loading import load_classifier
 from xbench.plugins.catalogues import REGISTRIES, use_catalogue
 from xbench.plugins.loading import enter, load_method
+from xbench.probes.contract import make_probe
 from xbench.registry import DATASETS, LEADERBOARDS, METHODS, METRICS
+from xbench.running.guard import Guard
 from xbench.running.session import Settings, run_grid
+from xbench.user_files import MODELS
 
 SCENES = 4
 PROPERTIES = (
@@ -50,6 +53,9 @@ def check_file(path: Path | str, model: Classifier | None = None) -> dict[str, l
     if text.rpartition(":")[2].isidentifier() and ".py:" in text:
         chosen = enter(load_method(text), model, _images(model))
         return {f"method {chosen.label}": examine_method(chosen, model, _images(model), text)}
+    if Path(path).is_file() and Path(path).parent.name == MODELS:
+        use_catalogue(Path(path).parent.parent)
+        return {f"model {Path(path).stem}": _model(Path(path).stem, model)}
     before = {registry.kind: set(registry._entries) for registry in REGISTRIES}
     names = use_catalogue(Path(path))
     if not names:  # imported before: look at what came from there
@@ -65,7 +71,7 @@ def check_file(path: Path | str, model: Classifier | None = None) -> dict[str, l
 def _from(path: Path, before: dict[str, set[str]]) -> list[str]:
     """Entries that a path brought in earlier."""
     marks = {path.stem} if path.is_file() else {p.stem for p in path.rglob("*.py")}
-    return [
+    found = [
         f"{registry.kind} {entry.name}"
         for registry in REGISTRIES
         for entry in registry.entries()
@@ -73,17 +79,29 @@ def _from(path: Path, before: dict[str, set[str]]) -> list[str]:
         and any(mark in entry.module for mark in marks)
         and entry.name in before[registry.kind]
     ]
+    return found + [f"model {file.stem}" for file in sorted((path / MODELS).glob("[!_]*.py"))]
 
 
 def _check(entry: str, model: Classifier) -> list[str]:
     kind, _, name = entry.partition(" ")
-    checks = {"method": _method, "metric": _metric, "dataset": _dataset, "leaderboard": _board}
+    checks = {
+        "method": _method,
+        "metric": _metric,
+        "dataset": _dataset,
+        "leaderboard": _board,
+        "probe": _probe,
+        "model": _model,
+    }
     return checks[kind](name, model)
 
 
+def _samples(model: Classifier, count: int) -> Samples:
+    source = DATASETS.create("planted").value.open(model.geometry, limit=count, seed=0)
+    return source.read(range(count))
+
+
 def _images(model: Classifier) -> Tensor:
-    source = DATASETS.create("planted").value.open(model.geometry, limit=3, seed=0)
-    return source.read(range(3)).images.to(model.device)
+    return _samples(model, 3).images.to(model.device)
 
 
 def _method(name: str, model: Classifier) -> list[str]:
@@ -209,6 +227,48 @@ def _board(name: str, model: Classifier) -> list[str]:
     if not (card.properties or card.metrics):
         found.append(f"'{name}' names neither properties nor metrics; it would rank nothing.")
     return found
+
+
+def _probe(name: str, model: Classifier) -> list[str]:
+    """A question, an answer, the same numbers twice, the model left as found."""
+    probe, found = make_probe(name).value, []
+    if not probe.card.question.endswith("?"):
+        found.append(f"The question of '{name}' is none; let it end with a question mark.")
+    samples, guard = _samples(model, max(SCENES, probe.card.min_images)), Guard(model)
+    try:
+        first, again = (probe.run(model, samples, seed=0) for _ in range(2))
+    except Exception as error:
+        found.append(f"'{name}' fails on planted scenes ({type(error).__name__}: {error}).")
+        return found
+    finally:
+        harm = guard.harm()
+    if harm is not None:
+        found.append(f"'{name}' {harm}; leave the model as found.")
+    if not any(line.strip() for line in first.caption):
+        found.append(f"'{name}' has no answer; say it in `caption`, a sentence a line.")
+    if not (first.images or first.numbers):
+        found.append(f"'{name}' shows nothing; give pictures or tables.")
+    if {k: t.frame.to_csv() for k, t in first.numbers.items()} != {
+        k: t.frame.to_csv() for k, t in again.numbers.items()
+    }:
+        found.append(f"'{name}' gives other numbers for the same seed; draw from `streams`.")
+    return found
+
+
+def _model(name: str, model: Classifier) -> list[str]:
+    """It loads, takes images of its size, and says the same of them twice."""
+    try:
+        own = load_classifier(name, batch_size=SCENES)
+        size = own.geometry.crop or (64, 64)
+        images = torch.full((2, own.geometry.channels, *size), 0.5, device=own.device)
+        first, again = own.logits(images), own.logits(images)
+    except XbenchError as error:
+        return [str(error)]
+    if not bool(torch.isfinite(first).all()):
+        return [f"The model '{name}' gives logits that are not finite on gray images."]
+    if not torch.equal(first, again):
+        return [f"The model '{name}' gives other logits for the same images; make it repeat."]
+    return []
 
 
 def texts(findings: dict[str, list[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Python files of the user's own: imported by path, kept apart by a hash of it."""
+"""Python files and catalogues of the user's own: imported by path, kept apart by a hash of it."""
 
 import hashlib
 import importlib
@@ -10,6 +10,13 @@ from pathlib import Path
 from types import ModuleType
 
 from xbench.errors import XbenchError
+
+ENTRIES = ("methods", "metrics", "datasets", "leaderboards", "probes")
+"""Folders of a catalogue whose files register their entries."""
+MODELS = "models"
+"""Its folder of networks, a file each; they are built when they are named."""
+IN_USE: list[Path] = []
+"""Catalogues that this process was given, in order; a worker is given them too."""
 
 
 def import_file(path: Path, error: type[XbenchError] = XbenchError) -> ModuleType:
@@ -58,6 +65,40 @@ def import_folder(folder: Path) -> list[tuple[str, str]]:
         sys.modules[package] = module
     files = sorted(path for path in folder.glob("*.py") if not path.name.startswith("_"))
     return [(str(path), f"{package}.{path.stem}") for path in files]
+
+
+def import_catalogue(path: Path) -> None:
+    """Import a folder of the repository's layout, or one file, and remember it for workers.
+
+    Args:
+        path: a folder with any of `ENTRIES` and `MODELS`; or one file. Files that start with an
+            underscore are helpers; the others register their entries.
+
+    Raises:
+        XbenchError: nothing there, a file that fails, or a name that is taken.
+    """
+    path = path.expanduser().resolve()
+    if path.is_file():
+        import_file(path)
+    else:
+        folders = [path / name for name in (*ENTRIES, MODELS)]
+        if not any(folder.is_dir() for folder in folders):
+            raise XbenchError(
+                f"'{path}' is no catalogue; it is a file, or a folder that has any of "
+                f"{', '.join(f'{folder.name}/' for folder in folders)}."
+            )
+        for file, name in (pair for folder in folders[:-1] for pair in import_folder(folder)):
+            with importable(path):
+                try:
+                    importlib.import_module(name)
+                except XbenchError:
+                    raise
+                except Exception as error:
+                    raise XbenchError(
+                        f"'{file}' cannot be imported ({type(error).__name__}: {error})."
+                    ) from error
+    if path not in IN_USE:
+        IN_USE.append(path)
 
 
 @contextmanager

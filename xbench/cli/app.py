@@ -1,5 +1,6 @@
 """The Typer application; commands import torch only when they run."""
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -68,3 +69,14 @@ def root(
     ),
 ) -> None:
     """Which saliency method can you trust, for your model and your images, and at what cost?"""
+    _own_catalogue()
+
+
+@teach
+def _own_catalogue() -> None:
+    """The catalogue that the environment names, for every command."""
+    path = os.environ.get("XBENCH_CATALOGUE")
+    if path:
+        from xbench.plugins.catalogues import use_catalogue
+
+        use_catalogue(Path(path))

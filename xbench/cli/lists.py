@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @app.command()
 @teach
-def methods(as_json: o.JsonFlag = False) -> None:
+def methods(as_json: o.JsonFlag = False, catalogue: o.Catalogue = None) -> None:
     """List the saliency methods with their cards."""
     from xbench.registry import METHODS
 
@@ -29,7 +29,7 @@ def methods(as_json: o.JsonFlag = False) -> None:
 
 @app.command()
 @teach
-def metrics(as_json: o.JsonFlag = False) -> None:
+def metrics(as_json: o.JsonFlag = False, catalogue: o.Catalogue = None) -> None:
     """List the metrics with their cards."""
     from xbench.registry import METRICS
 
@@ -40,7 +40,7 @@ def metrics(as_json: o.JsonFlag = False) -> None:
 
 @app.command()
 @teach
-def datasets(as_json: o.JsonFlag = False) -> None:
+def datasets(as_json: o.JsonFlag = False, catalogue: o.Catalogue = None) -> None:
     """List the image sources with their cards."""
     from xbench.registry import DATASETS
 
@@ -49,7 +49,7 @@ def datasets(as_json: o.JsonFlag = False) -> None:
 
 @app.command()
 @teach
-def leaderboards(as_json: o.JsonFlag = False) -> None:
+def leaderboards(as_json: o.JsonFlag = False, catalogue: o.Catalogue = None) -> None:
     """List the boards: what is ranked, by which metrics, with which gates."""
     from xbench.registry import LEADERBOARDS
 

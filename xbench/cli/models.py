@@ -24,6 +24,7 @@ def models(
     limit: o.Limit = 64,
     seed: o.Seed = 0,
     device: o.Device = "auto",
+    catalogue: o.Catalogue = None,
     as_json: o.JsonFlag = False,
 ) -> None:
     """List the models, or check one: accuracy, input range, layers, what each method will say."""

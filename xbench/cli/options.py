@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xbench.cli.app import teach
 from xbench.errors import ParameterError
 
 if TYPE_CHECKING:
     from xbench.running.session import Settings
 
 MAX_CALLS, MAX_MAP_CALLS = 1000, 5000  # as in running.session, which loads torch; tested
-
 LEADERS = 3
+
 Model = Annotated[
     str,
     typer.Option(help="reference, torchvision:NAME, timm:NAME or PATH.py:FUNCTION."),
@@ -54,7 +55,6 @@ ReadingOption = Annotated[
 Training = Annotated[
     str | None, typer.Option(help="Data to train the model anew on, for ROAR and KAR.")
 ]
-CellSeconds = Annotated[
 UntilDecided = Annotated[
     bool,
     typer.Option("--until-decided", help="Stop when the order of the leading methods is settled."),
@@ -64,6 +64,7 @@ Budget = Annotated[
     str | None,
     typer.Option(help="Give each method so many model calls a map: 512, or 64,256,1024."),
 ]
+CellSeconds = Annotated[
     float | None,
     typer.Option(help="Interrupt a method or metric that takes longer on one chunk of images."),
 ]
@@ -91,7 +92,7 @@ def _use_catalogue(path: Path | None) -> Path | None:
     if path is not None:
         from xbench.plugins.catalogues import use_catalogue
 
-        use_catalogue(path)
+        teach(use_catalogue)(path)
     return path
 
 
@@ -99,9 +100,9 @@ Catalogue = Annotated[
     Path | None,
     typer.Option(
         "--catalogue",
-        envvar="XBENCH_CATALOGUE",
         callback=_use_catalogue,
-        help="A file, or a folder with methods/, metrics/, datasets/, leaderboards/ of your own.",
+        help="A file, or a folder with methods/, metrics/, datasets/, leaderboards/, probes/, "
+        "models/ of your own; XBENCH_CATALOGUE names one for every command.",
     ),
 ]
 

@@ -12,7 +12,7 @@ from xbench.cli.app import app, out, teach
 @app.command()
 @teach
 def new(
-    kind: Annotated[str, typer.Argument(help="method, metric, dataset or board.")],
+    kind: Annotated[str, typer.Argument(help="method, metric, dataset, board, probe or model.")],
     name: Annotated[str, typer.Argument(help="Its name: lower-case letters and underscores.")],
     into: Annotated[Path, typer.Option(help="Folder of your catalogue.")] = Path(),
 ) -> None:

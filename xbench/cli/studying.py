@@ -27,6 +27,7 @@ def study(
     device: o.Device = "auto",
     batch_size: o.BatchSize = "auto",
     layer: o.LayerOption = None,
+    catalogue: o.Catalogue = None,
     folder: p.Out = None,
 ) -> None:
     """Run a declared study and write it as one report: question, evidence, answer, limits."""
@@ -59,7 +60,7 @@ def study(
 
 @app.command()
 @teach
-def probes(as_json: o.JsonFlag = False) -> None:
+def probes(as_json: o.JsonFlag = False, catalogue: o.Catalogue = None) -> None:
     """List the probes that a study can name, with their parameters."""
     from xbench.probes.contract import PROBES
 

@@ -140,5 +140,8 @@ def check_maps(maps: Tensor, images: Tensor, label: str) -> Tensor:
     maps = maps.detach().to(torch.float32)
     if not bool(torch.isfinite(maps).all()):
         bad = int((~torch.isfinite(maps.flatten(1)).all(dim=1)).sum())
-        raise InvalidMapError(f"{label} returned NaN or infinite values on {bad} images.")
+        raise InvalidMapError(
+            f"{label} returned NaN or infinite values on {bad} images; guard divisions and "
+            "logarithms, for example by .clamp(min=1e-12), and return 0 where nothing is said."
+        )
     return maps

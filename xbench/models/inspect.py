@@ -13,6 +13,7 @@ from xbench.contracts import Method, Source
 from xbench.errors import XbenchError
 from xbench.models.calibration import Finding, check_input
 from xbench.models.loading import KINDS
+from xbench.models.own import own_models
 from xbench.models.zoo import torchvision_names
 from xbench.optional import optional
 from xbench.registry import Chosen
@@ -123,6 +124,8 @@ def kinds() -> list[Kind]:
             found.append(Kind(spec, summary, known, reason or ""))
         elif spec.startswith("hf:"):
             found.append(Kind(spec, summary, missing=_transformers.reason or ""))
+        elif spec == "NAME":
+            found.append(Kind(spec, summary, list(own_models())))
         else:
             found.append(Kind(spec, summary))
     return found

@@ -13,6 +13,7 @@ from xbench.models.built import Built, nearest
 from xbench.models.devices import resolve_device
 from xbench.models.exact import STRUCTURES, build_exact
 from xbench.models.hub import build_hub
+from xbench.models.own import own_models
 from xbench.models.programs import SUFFIXES, build_program
 from xbench.models.python_file import build_python
 from xbench.models.reference import SIBLINGS, VARIANTS, build_reference
@@ -26,6 +27,7 @@ KINDS = {
     "timm:NAME": "a timm classifier (needs timm), for example timm:convnext_tiny",
     "hf:NAME": "an image classifier of the Hugging Face hub (needs transformers), or its folder",
     "PATH.py:FUNCTION": "a function of a Python file that returns an nn.Module",
+    "NAME": "models/NAME.py of a catalogue of your own, or an entry point `xbench.models`",
     "PATH.pt2": "an exported program, or a TorchScript archive (.pt, .ts)",
 }
 """What can be written after --model, with a sentence each."""
@@ -139,11 +141,15 @@ def _by_name(spec: str, weights: Path | None) -> Built:
         if parameters:
             raise ParameterError(f"timm:{argument} takes no parameters in brackets.")
         return build_timm(argument, weights)
+    if not argument and not parameters and (own := own_models().get(head)) is not None:
+        return own(weights)
     raise ModelError(_unknown(spec))
 
 
 def _unknown(spec: str) -> str:
-    hint = nearest(spec, VARIANTS) or nearest(spec, torchvision_names(), "torchvision:")
+    hint = nearest(spec, (*VARIANTS, *own_models())) or nearest(
+        spec, torchvision_names(), "torchvision:"
+    )
     return f"There is no model '{spec}'.{hint} Write {', '.join(KINDS)}."
 
 

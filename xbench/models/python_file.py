@@ -1,6 +1,6 @@
 """A user's own network: a function in a Python file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,25 +39,39 @@ def build_python(path: Path, function: str, weights: Path | None) -> Built:
         public = [name for name in vars(module) if not name.startswith("_")]
         raise ModelError(f"'{path}' has no function '{function}'.{nearest(function, public)}")
     with importable(path.parent):
-        try:
-            result = call()
-        except XbenchError:
-            raise
-        except Exception as error:
-            raise ModelError(
-                f"{function}() in '{path}' fails with {type(error).__name__}: {error}; it is "
-                "called without arguments."
-            ) from error
+        return build_called(call, f"{function}() in '{path}'", weights, f"{path.name}:{function}")
+
+
+def build_called(call: Callable[[], Any], where: str, weights: Path | None, name: str) -> Built:
+    """What a function that takes nothing builds; see `build_python`.
+
+    Args:
+        call: the function.
+        where: it stands, for sentences.
+        weights: a file of weights, None to take the network as returned.
+        name: of the model, for sentences about weights.
+
+    Raises:
+        ModelError: it fails, or returns something else than a network.
+    """
+    try:
+        result = call()
+    except XbenchError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{where} fails with {type(error).__name__}: {error}; it is called without arguments."
+        ) from error
     network, facts = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
     if not isinstance(network, nn.Module) or not isinstance(facts, Mapping):
         raise ModelError(
-            f"{function}() in '{path}' returns a {type(result).__name__}; it must return an "
-            "nn.Module, or an nn.Module and a dictionary."
+            f"{where} returns a {type(result).__name__}; it must return an nn.Module, or an "
+            "nn.Module and a dictionary."
         )
-    built = _describe(network, facts, f"{function}() in '{path}'")
+    built = _describe(network, facts, where)
     if weights is not None:
         tensors, notes = read_checkpoint(weights)
-        built.notes += notes + fit_weights(network, tensors, weights, f"{path.name}:{function}")
+        built.notes += notes + fit_weights(network, tensors, weights, name)
     return built
 
 

@@ -1,23 +1,26 @@
 """Catalogues of one's own: a folder of the same layout as the repository, or a single file."""
 
-import importlib
 from pathlib import Path
 from typing import Any
 
 from xbench.errors import XbenchError
+from xbench.models.own import own_models
+from xbench.models.reference import VARIANTS
+from xbench.probes.contract import PROBES
 from xbench.registry import DATASETS, LEADERBOARDS, METHODS, METRICS, Registry
-from xbench.user_files import import_file, import_folder, importable
+from xbench.user_files import import_catalogue
 
-REGISTRIES: tuple[Registry[Any], ...] = (METHODS, METRICS, DATASETS, LEADERBOARDS)
+REGISTRIES: tuple[Registry[Any], ...] = (METHODS, METRICS, DATASETS, LEADERBOARDS, PROBES)
 
 
 def use_catalogue(path: Path) -> list[str]:
     """Import a catalogue, so that its entries are known by their names like all others.
 
     Args:
-        path: a folder with any of methods/, metrics/, datasets/ and leaderboards/, whose files
-            register their entries and may import one another relatively (files that start with an
-            underscore are helpers); or one file.
+        path: a folder with any of methods/, metrics/, datasets/, leaderboards/ and probes/, whose
+            files register their entries and may import one another relatively (files that start
+            with an underscore are helpers), and models/, where `NAME.py` has a function `build`
+            that returns the network of `--model NAME`; or one file.
 
     Returns:
         the names that came in, for example "method signed_square".
@@ -27,39 +30,14 @@ def use_catalogue(path: Path) -> list[str]:
     """
     for registry in REGISTRIES:
         registry.discover()
-    before = {registry.kind: set(_names(registry)) for registry in REGISTRIES}
-    if path.is_file():
-        import_file(path)
-    else:
-        _import_folders(path)
-    return [
-        f"{registry.kind} {name}"
-        for registry in REGISTRIES
-        for name in _names(registry)
-        if name not in before[registry.kind]
-    ]
+    before = set(_names())
+    import_catalogue(path)
+    for name in own_models():
+        if name in VARIANTS:
+            raise XbenchError(f"There is a model '{name}' already; rename models/{name}.py.")
+    return [name for name in _names() if name not in before]
 
 
-def _import_folders(path: Path) -> None:
-    folders = [path / registry.plural for registry in REGISTRIES]
-    present = [folder for folder in folders if folder.is_dir()]
-    if not present:
-        raise XbenchError(
-            f"'{path}' is no catalogue; it is a file, or a folder that has any of "
-            f"{', '.join(f'{folder.name}/' for folder in folders)}."
-        )
-    for folder in present:
-        for file, name in import_folder(folder):
-            with importable(path):
-                try:
-                    importlib.import_module(name)
-                except XbenchError:
-                    raise
-                except Exception as error:
-                    raise XbenchError(
-                        f"'{file}' cannot be imported ({type(error).__name__}: {error})."
-                    ) from error
-
-
-def _names(registry: Registry[Any]) -> list[str]:
-    return [entry.name for entry in registry.entries()]
+def _names() -> list[str]:
+    found = [f"{registry.kind} {entry.name}" for registry in REGISTRIES for entry in registry]
+    return found + [f"model {name}" for name in own_models()]

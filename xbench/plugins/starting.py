@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from xbench.errors import ParameterError, RunError
+from xbench.models.reference import VARIANTS
 from xbench.plugins.templates import TEMPLATES, TEST
+from xbench.probes.contract import PROBES
 from xbench.registry import DATASETS, LEADERBOARDS, METHODS, METRICS, Registry
 
 _REGISTRIES: dict[str, Registry] = {  # type: ignore[type-arg]
@@ -11,6 +13,7 @@ _REGISTRIES: dict[str, Registry] = {  # type: ignore[type-arg]
     "metric": METRICS,
     "dataset": DATASETS,
     "board": LEADERBOARDS,
+    "probe": PROBES,
 }
 
 
@@ -18,7 +21,7 @@ def new_file(kind: str, name: str, into: Path) -> tuple[Path, Path]:
     """Write a starting file and its test into a catalogue of one's own.
 
     Args:
-        kind: method, metric, dataset or board.
+        kind: method, metric, dataset, board, probe or model.
         name: of the entry; lower case.
         into: the catalogue's folder.
 
@@ -35,17 +38,19 @@ def new_file(kind: str, name: str, into: Path) -> tuple[Path, Path]:
         raise ParameterError(
             f"'{name}' is no name; use lower-case letters, digits and underscores, as in my_{kind}."
         )
-    registry = _REGISTRIES[kind]
-    if name in registry:
+    registry = _REGISTRIES.get(kind)
+    if registry is not None and name in registry:
         module = registry.entry(name).module
         raise ParameterError(f"There is a {registry.kind} '{name}' already (in {module}).")
+    if kind == "model" and name in VARIANTS:
+        raise ParameterError(f"There is a model '{name}' already.")
     folder, template = TEMPLATES[kind]
     path, test = into / folder / f"{name}.py", into / "tests" / f"test_{name}.py"
     title = "".join(word.capitalize() for word in name.split("_"))
     body = template.replace("NAME", name).replace("CLASS", title)
     check = TEST.replace("NAME", name).replace("FOLDER", folder).replace("FILE", test.name)
     _write(path, body)
-    _write(test, check.replace("KIND", registry.kind))
+    _write(test, check.replace("KIND", registry.kind if registry is not None else kind))
     return path, test
 
 

@@ -1,4 +1,4 @@
-"""Starting files that `xbench new` writes: a method, a metric, a dataset, a board, with tests.
+"""Starting files that `xbench new` writes: methods, metrics, datasets, boards, probes, models.
 
 `NAME` and `CLASS` are filled in; the files conform as they are, so that whoever changes them sees
 at once what breaks.
@@ -203,6 +203,94 @@ class CLASS(Board):
     )
 '''
 
+PROBE: Final = '''"""NAME: say in one line what is asked."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pandas as pd
+
+from xbench.classifier import Classifier
+from xbench.contracts import Samples
+from xbench.errors import ParameterError
+from xbench.probes.contract import PROBES, Exhibit, Probe, ProbeCard, Table, Tell, silent
+
+
+@PROBES.register
+@dataclass(frozen=True)
+class CLASS(Probe):
+    """What is varied and what is measured; here, the confidence in darker and darker images.
+
+    Attributes:
+        steps: how many shades, black left out.
+    """
+
+    card: ClassVar[ProbeCard] = ProbeCard(
+        name="NAME",
+        summary="Confidence in the predicted class as the image gets darker.",
+        question="Does the model hold on to its class as the light goes?",
+        limitations="Say what the numbers do not show.",
+    )
+    steps: int = 4
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ParameterError(f"steps must be at least 1, not {self.steps}.")
+
+    def run(
+        self, model: Classifier, samples: Samples, *, seed: int = 0, tell: Tell = silent
+    ) -> Exhibit:
+        """Ask, and answer: pictures, tables, and a caption whose numbers stand in them."""
+        images = self.check(samples).images.to(model.device)
+        targets = model.logits(images).argmax(dim=1)
+        rows = []
+        for step in range(self.steps, 0, -1):
+            light = step / self.steps
+            shares = model.logits(images * light).softmax(dim=1).gather(1, targets[:, None])
+            rows.append({"light": light, "confidence": float(shares.mean())})
+            tell(self.steps - step + 1, self.steps, f"light {light:.2f}")
+        frame = pd.DataFrame(rows)
+        fall = frame["confidence"].iloc[0] - frame["confidence"].iloc[-1]
+        return Exhibit(
+            title="Light",
+            question=self.card.question,
+            caption=(f"The mean confidence falls by {fall:.2f}.",),
+            images={},
+            numbers={"light": Table(frame, "Mean softmax probability of the first prediction.")},
+            limits=(self.card.limitations,),
+        )
+'''
+
+MODEL: Final = '''"""NAME: say in one line what the network was trained on; `--model NAME` is it."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def build() -> tuple[nn.Module, dict[str, Any]]:
+    """The network (from normalized images to logits), and what there is to say of it.
+
+    Weights are loaded by `--weights FILE`; here they are drawn, so that the file runs as it is.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 3),
+        )
+    return network, {
+        "mean": (0.5, 0.5, 0.5),  # of the normalization
+        "std": (0.25, 0.25, 0.25),
+        "crop": 64,  # side of the input
+        "class_names": ["red", "green", "blue"],
+    }
+'''
+
 TEST: Final = '''"""The checks of xbench on NAME: `pytest FILE`."""
 
 from pathlib import Path
@@ -222,4 +310,6 @@ TEMPLATES: Final = {
     "metric": ("metrics", METRIC),
     "dataset": ("datasets", DATASET),
     "board": ("leaderboards", BOARD),
+    "probe": ("probes", PROBE),
+    "model": ("models", MODEL),
 }

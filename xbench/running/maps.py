@@ -62,11 +62,12 @@ class MapCache:
         self, labels: Collection[str], chunks: Collection[int]
     ) -> Iterator[tuple[str, int, Tensor]]:
         """Label, chunk and scaled maps (N, H, W) of every file of some methods and chunks."""
+        numbers = {str(chunk) for chunk in chunks}
         for path in sorted(self.folder.glob("*.safetensors")):
             if path.name.startswith(_THUMBNAILS):
                 continue
             about = _about(path)
-            wanted = about.get("label") in labels and about.get("chunk") in map(str, chunks)
+            wanted = about.get("label", "") in labels and about.get("chunk", "") in numbers
             if about and not wanted:
                 continue
             found = self._checked(path, ("maps", "scale"), path.stem)
