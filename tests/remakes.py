@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from dataclasses import dataclass
 
 import torch
@@ -17,24 +16,6 @@ def crash(model: Classifier, images: Tensor) -> Tensor:
     """What the system does to a process that takes all memory."""
     os.kill(os.getpid(), signal.SIGKILL)
     return images[:, 0]
-
-
-def wait(model: Classifier, images: Tensor) -> Tensor:
-    """A cell of a fixed cost that needs no core, so that a busy machine does not blur it."""
-    time.sleep(1.0)
-    return images[:, 0]
-
-
-@dataclass(frozen=True)
-class MakeFixed:
-    """A grid whose cells cost a second each."""
-
-    count: int = 16
-
-    def __call__(self, device: str) -> Grid:
-        """The grid; the device is always the CPU."""
-        torch.set_num_threads(1)
-        return small_grid("random", "sparseness", count=self.count, extra=[chosen(Strange(wait))])
 
 
 @dataclass(frozen=True)
