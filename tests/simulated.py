@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 Array = NDArray[np.float64]
 
@@ -23,6 +24,11 @@ METRICS = {  # name: property, direction, gate, parameters
     "sparseness": ("complexity", "none", "", {}),
 }  # fmt: skip
 RANKED = ("insertion", "deletion", "deletion_blur", "rank_accuracy", "noise_stability")
+
+
+def most_alarms(runs: int, level: float = 0.05) -> int:
+    """False alarms in so many runs that a sound test exceeds once in a thousand times."""
+    return int(binom.ppf(0.999, runs, level))
 
 
 @dataclass

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from simulated import Planted, simulate
+from simulated import Planted, most_alarms, simulate
 from typer.testing import CliRunner, Result
 
 from xbench.cli import app
@@ -57,13 +57,15 @@ def test_the_verdict_in_one_word(skill: float, weak: float, verdict: str) -> Non
     assert found.verdict == verdict
 
 
-def test_equal_methods_are_rarely_called_different() -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("runs", [16, pytest.param(300, marks=pytest.mark.slow)])
+def test_equal_methods_are_rarely_called_different(runs: int) -> None:
     wrong = 0
-    for seed in range(8):
+    for seed in range(runs):
         field = {name: Planted(skill=1.0) for name in ("mine", "a", "b", "c")}
         records, manifest = simulate(field, images=20, seed=seed)
         wrong += compare_with(records, manifest, "mine").verdict != "equal"
-    assert wrong <= 2  # 5 % of 8, and what chance adds
+    assert wrong <= most_alarms(runs)
 
 
 def test_a_failed_gate_stands_before_every_rank() -> None:

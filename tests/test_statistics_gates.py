@@ -75,15 +75,17 @@ def test_absolute_similarity_is_no_gate() -> None:
     assert found.verdict == "not tested"
 
 
-def test_noise_rarely_passes_for_an_explanation() -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("runs", [40, pytest.param(400, marks=pytest.mark.slow)])
+def test_noise_rarely_passes_for_an_explanation(runs: int) -> None:
     passed = 0
-    for seed in range(40):
+    for seed in range(runs):
         records, manifest = simulated.simulate(
             {"own": Planted(skill=0.0)}, images=40, seed=seed, metrics=simulated.RANKED
         )
         found = gate_results(score_table(records, manifest))["own"]["controls"]
         passed += found.verdict == "pass"
-    assert passed <= 2
+    assert passed <= simulated.most_alarms(runs)
 
 
 def test_skill_is_0_for_noise_and_1_for_the_oracle() -> None:
