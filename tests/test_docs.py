@@ -151,7 +151,8 @@ def test_every_block_runs_or_says_why_not(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_of_a_page_is_one(page: Path) -> None:
     wrong = {line: said for line in command_lines(page) if (said := complaint(line)) is not None}
-    assert not wrong
+    named = {line for line in wrong if complaint(f"{line} VALUE") is None}  # `xbench plan --budget`
+    assert not wrong.keys() - named, wrong
 
 
 @pytest.mark.parametrize(
