@@ -92,7 +92,7 @@ class GuidedIntegratedGradients(StraightBaseline):
         start = baselines(model, images, self.baseline, streams).double()
         points, totals = start.clone(), torch.zeros_like(start)
         for step in range(self.n_steps):
-            gradients = model.gradients(points.float(), targets).double()
+            gradients = model.gradients(points.to(images), targets).double()
             done = (step + 1) / self.n_steps
             bounds = max(done - self.max_dist, 0.0), min(done + self.max_dist, 1.0)
             for i, image in enumerate(images.double()):

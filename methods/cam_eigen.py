@@ -12,7 +12,7 @@ from torch import Tensor
 
 from xbench.classifier import Classifier
 from xbench.contracts import Method, MethodCard
-from xbench.errors import ParameterError
+from xbench.errors import ParameterError, UnsupportedError
 from xbench.registry import METHODS
 from xbench.streams import Streams
 
@@ -196,7 +196,7 @@ class Fem(_ActivationCam):
         "fem",
         "Where channels are stronger than their mean by k standard deviations.",
         "Fuad et al. 2020, Features Understanding in 3D CNNs for Actions Recognition in Video",
-        "Blind to the class; empty where no cell stands out, as on grids of a few cells.",
+        "Blind to the class; empty where no cell stands out; refuses grids of at most k^2 cells.",
     )
     k: float = 2.0
 
@@ -206,7 +206,17 @@ class Fem(_ActivationCam):
             raise ParameterError("fem[k=...] takes a number that is not negative.")
 
     def combine(self, activations: Tensor) -> Tensor:
-        """sum_k mean(A_k) 1[A_k >= mean + k std]; channels without any spread are left out."""
+        """sum_k mean(A_k) 1[A_k >= mean + k std]; channels without any spread are left out.
+
+        Raises:
+            UnsupportedError: on so few cells none can be that strong.
+        """
+        height, width = activations.shape[2:]
+        if self.k**2 > height * width - 1:  # one cell apart from equal others: sqrt(cells - 1)
+            raise UnsupportedError(
+                f"No cell of a {height}x{width} grid can be {self.k:g} standard deviations above "
+                "the mean of all; use larger images, an earlier layer=... or a smaller k=..."
+            )
         mean = activations.mean(dim=(2, 3), keepdim=True)
         spread = activations.std(dim=(2, 3), keepdim=True, correction=0)
         strong = (activations >= mean + self.k * spread) & (spread > 0)

@@ -234,13 +234,14 @@ class _Examination:
         """A finding if maps made one way differ from those of the whole batch, also in float64."""
         off = float(_off(maps, whole[: len(maps)]).max())
         exact: Classifier | None = None
+        unsettled = ""
         if off > RELATIVE and images.dtype == torch.float32:
             try:
                 exact = _like(self.model, batch_size=self.model.batch_size, double=True)
                 precise = self._maps(exact, images.double(), targets)
                 off = float(_off(way(exact, images.double()), precise[: len(maps)]).max())
-            except Exception:  # no float64 on this device, or in this method: the finding stands
-                off = max(off, RELATIVE)
+            except Exception as error:  # none on this device, or in this method: it stands
+                unsettled = f"; float64 could not settle it ({type(error).__name__})"
             exact = None
             gc.collect()  # prepared copies hold each other, and with them all weights in float64
         if off <= RELATIVE:
@@ -249,7 +250,8 @@ class _Examination:
             "the neighbors": "treat each image alone",
             "the batch size": "pack rows through `model.rows`",
         }[what]
-        return [f"{self._name} depends on {what} (by {off:.1g} of the largest value); {advice}."]
+        by = f"by {off:.1g} of the largest value{unsettled}"
+        return [f"{self._name} depends on {what} ({by}); {advice}."]
 
     def _seeds(self, images: Tensor, targets: Tensor, before: Tensor) -> list[str]:
         """Whether draws depend on the seed, and on it alone."""
@@ -295,8 +297,8 @@ def _like(model: Classifier, *, batch_size: int | None, double: bool = False) ->
     """The same network with another batch size, or a copy of it in float64."""
     module = private_copy(model.module) if double else model.module
     other = rebuilt(model, module, batch_size=batch_size)
-    if double:
-        other.network.double()
+    if double or model.network.get_buffer("mean").dtype == torch.float64:
+        other.network.double()  # all of it: a method may hand rows of float32 to it
     return other
 
 

@@ -57,6 +57,25 @@ class Cost:
         return self.forwards + self.backwards
 
 
+class Facts(dict[str, object]):
+    """What cost formulas may use; of layers it holds the facts of the role `last_conv`.
+
+    Args:
+        values: by name.
+        read: gives the facts of another layer by its role or dotted name.
+    """
+
+    def __init__(
+        self, values: Mapping[str, object], read: Callable[[str], Mapping[str, object]]
+    ) -> None:
+        super().__init__(values)
+        self._read = read
+
+    def at(self, layer: str) -> dict[str, object]:
+        """The facts with those of this layer."""
+        return {**self, **self._read(layer)}
+
+
 def evaluate(formula: str, values: Mapping[str, object]) -> float:
     """The value of an arithmetic formula over named numbers.
 

@@ -1,7 +1,8 @@
 """The classifier: logits, gradients, layers and tails of one network, batched and counted."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -21,7 +22,8 @@ from xbench.classifier.network import (
 from xbench.classifier.randomize import weights_in_order
 from xbench.classifier.tail import build_tail, tail_rows
 from xbench.contracts import Geometry
-from xbench.errors import UnsupportedError
+from xbench.cost import Facts
+from xbench.errors import ModelError, UnsupportedError
 
 Build = Callable[[Tensor], Tensor]
 Result = TypeVar("Result")
@@ -117,27 +119,25 @@ class Classifier:
         other.network.get_buffer("mean").copy_(self.network.get_buffer("mean"))  # see shifted.py
         return other
 
-    def facts(self, shape: Sequence[int]) -> dict[str, object]:
+    def facts(self, shape: Sequence[int]) -> Facts:
         """What cost formulas may use.
 
-        That is height, width, classes, layers (that have weights), and of the layer `last_conv`
-        its number of channels and whether the network can be cut behind it (tail).
+        Height, width, classes, layers (that have weights), and of `last_conv`, or another layer by
+        `at`, its channels and whether the network can be cut behind it (tail).
         """
         sample = torch.zeros(1, *shape[-3:], device=self.device)
+        read = partial(self._layer_facts, sample)
         with self.counter.paused():
-            layer = self.find_layer("last_conv", sample)
-            classes = self.classes(sample)
-            tail = layer is not None and self._tail(layer, sample) is not None
             if self._layers is None:
                 self._layers = len(weights_in_order(self.module, self.network.normalize(sample)))
-        return {
-            "height": shape[-2],
-            "width": shape[-1],
-            "classes": classes,
-            "channels": layer.channels if layer else 0,
-            "tail": tail,
-            "layers": self._layers,
-        }
+            facts = {"height": shape[-2], "width": shape[-1], "classes": self.classes(sample)}
+        return Facts({**facts, "layers": self._layers, **read("last_conv")}, read)
+
+    def _layer_facts(self, sample: Tensor, role: str) -> dict[str, object]:
+        with self.counter.paused(), suppress(ModelError):  # unknown names are refused in use
+            if layer := self.find_layer(role, sample):
+                return {"channels": layer.channels, "tail": self._tail(layer, sample) is not None}
+        return {"channels": 0, "tail": False}
 
     @property
     def class_count(self) -> int | None:

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from xbench.cost import Cost, evaluate
+from xbench.cost import Cost, Facts, evaluate
 
 Direction = Literal["higher", "lower", "none"]
+
+LAST = "last_conv"  # the role that layers have by default
+_OF_A_LAYER = ("channels", "tail")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +106,14 @@ def parameters(instance: object) -> dict[str, object]:
 def cost_of(
     instance: object, forwards: str, backwards: str, tails: str, facts: Mapping[str, object]
 ) -> Cost:
-    """The cost that a card's formulas give for an instance's parameters and these facts."""
-    values = {**facts, **parameters(instance)}
-    return Cost(*(evaluate(formula, values) for formula in (forwards, backwards, tails)))
+    """The cost that a card's formulas give for an instance's parameters and these facts.
+
+    Of a layer they speak of the one that the instance names in a parameter `layer`.
+    """
+    own, formulas = parameters(instance), (forwards, backwards, tails)
+    layer = str(own.get("layer", LAST))
+    asked = any(fact in formula for fact in _OF_A_LAYER for formula in formulas)
+    if asked and layer != LAST and isinstance(facts, Facts):
+        facts = facts.at(layer)
+    values = {**facts, **own}
+    return Cost(*(evaluate(formula, values) for formula in formulas))
