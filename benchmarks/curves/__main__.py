@@ -9,6 +9,7 @@ import argparse
 import math
 import os
 import platform
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -23,34 +24,58 @@ from xbench.registry import DATASETS
 
 POINTS = (15, 29, 57)
 CLOSE = 0.005
-PARTS = {
-    "evaluation": (
-        range(50),
-        (
-            "gradient",
-            "smoothgrad[n_samples=8]",
-            "guided_backprop",
-            "integrated_gradients[n_steps=8]",
-            "deeplift",
-            "gradcam",
-            "eigencam",
-            "lrp_epsilon_plus",
-            "occlusion[stride=56,window=56]",
-            "random",
-        ),
+
+
+@dataclass(frozen=True)
+class Part:
+    """A set of curves: every method on these images of a data set."""
+
+    model: str
+    dataset: str
+    limit: int | None
+    images: range
+    methods: tuple[str, ...]
+
+
+PHOTOGRAPHS = Part(
+    "torchvision:mobilenet_v2",
+    "imagefolder:",
+    None,
+    range(50),
+    (
+        "gradient",
+        "smoothgrad[n_samples=8]",
+        "guided_backprop",
+        "integrated_gradients[n_steps=8]",
+        "deeplift",
+        "gradcam",
+        "eigencam",
+        "lrp_epsilon_plus",
+        "occlusion[stride=56,window=56]",
+        "random",
     ),
-    "calibration": (
-        range(50, 64),
-        (
-            "input_x_gradient",
-            "hirescam",
-            "edges",
-            "random_smooth",
-            "intensity",
-            "gradcam_plus_plus",
-        ),
+)
+SET_ON = Part(
+    "reference",
+    "planted",
+    40,
+    range(1),
+    (
+        "gradient",
+        "smoothgrad[n_samples=8]",
+        "guided_backprop",
+        "gradcam",
+        "layercam",
+        "eigencam",
+        "lrp_epsilon",
+        "deeplift",
+        "input_x_gradient",
+        "random",
+        "random_smooth",
+        "edges",
+        "center_prior",
     ),
-}
+)
 PAGE = """# Curves from some of their steps
 
 Written by `benchmarks/curves`: `deletion[steps={steps}]` and `insertion[steps={steps}]` with every
@@ -59,9 +84,9 @@ metrics (`xbench.operations.adaptive`), evenly, or by bisecting (always the midd
 with the largest change times length).
 
 {rows} curves: MobileNetV2 at 224 x 224, {images} photographs, both metrics, {methods}.
-The constants of the adaptive choice and of its estimate were set on other photographs, other
-methods and another network (below), never on these curves.
-torch {torch}, numpy {numpy}, {machine}, Python {python}, {today:%Y-%m-%d}.
+None of them was looked at when the constants of the adaptive choice and of its estimate were set;
+that was done on the curves below. torch {torch}, numpy {numpy}, {machine}, Python {python},
+{today:%Y-%m-%d}.
 
 {table}
 
@@ -74,6 +99,9 @@ torch {torch}, numpy {numpy}, {machine}, Python {python}, {today:%Y-%m-%d}.
 
 ## Set on
 
+The constants were set by hand on {few} curves of the embedded classifier (one planted scene of
+64 x 64 pixels, {others}), on parts of these curves, and on random walks of log-odds.
+
 {calibration}
 """
 
@@ -83,40 +111,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--curves", type=int, default=1000, help="how many at least")
     parser.add_argument("--cache", type=Path, default=Path("build/curves.npz"))
-    parser.add_argument("--part", choices=PARTS, default="evaluation")
     parser.add_argument("--out", type=Path, default=Path("docs/curves.md"))
     asked = parser.parse_args()
-    curves = _curves(asked.part, asked.curves, asked.cache)
-    if asked.part == "calibration":
-        print(table(curves))
-        return
-    asked.out.write_text(page(curves, (Path(__file__).parent / "calibration.md").read_text()))
+    asked.cache.parent.mkdir(parents=True, exist_ok=True)
+    beside = asked.cache.with_stem(f"{asked.cache.stem}-set-on")
+    set_on = record_part(SET_ON, len(SET_ON.methods) * len(METRIC_NAMES), beside)
+    asked.out.write_text(page(record_part(PHOTOGRAPHS, asked.curves, asked.cache), set_on))
 
 
-def _curves(part: str, count: int, cache: Path) -> Curves:
+def record_part(part: Part, count: int, cache: Path) -> Curves:
+    """At least `count` curves of a part, whole images each, or all of them."""
     folder = Path(os.environ.get("XBENCH_SAMPLE", "../shared/imagenet-sample"))
-    weights = folder / "mobilenet_v2.pt"
-    if not weights.is_file():
-        raise DataError(f"There is no {weights}; set XBENCH_SAMPLE to the folder that has it.")
-    model = load_classifier("torchvision:mobilenet_v2", weights=weights, device="cpu")
-    source = DATASETS.create(f"imagefolder:{folder / 'images'}").value.open(
-        model.geometry, limit=None, seed=0
+    weights, dataset = None, part.dataset
+    if dataset == "imagefolder:":
+        weights, dataset = folder / "mobilenet_v2.pt", f"imagefolder:{folder / 'images'}"
+        if not weights.is_file():
+            raise DataError(f"There is no {weights}; set XBENCH_SAMPLE to the folder that has it.")
+    model = load_classifier(part.model, weights=weights, device="cpu")
+    source = DATASETS.create(dataset).value.open(
+        model.geometry, limit=part.limit, seed=0, classes=model.class_count
     )
-    images, methods = PARTS[part]
-    images = images[: math.ceil(count / (len(methods) * len(METRIC_NAMES)))]
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    return record(model, source, images, methods, cache)
+    images = part.images[: math.ceil(count / (len(part.methods) * len(METRIC_NAMES)))]
+    return record(model, source, images, part.methods, cache)
 
 
-def page(curves: Curves, calibration: str) -> str:
+def page(curves: Curves, set_on: Curves) -> str:
     """The text of the page."""
-    methods = [f"`{name}`" for name in dict.fromkeys(curves["method"].tolist())]
     return PAGE.format(
         steps=STEPS,
         full=STEPS + 1,
         rows=len(curves["image"]),
         images=len(set(curves["image"].tolist())),
-        methods=", ".join(methods),
+        methods=methods(curves),
         torch=torch.__version__,
         numpy=np.__version__,
         machine=platform.machine(),
@@ -125,8 +151,15 @@ def page(curves: Curves, calibration: str) -> str:
         table=table(curves),
         close=CLOSE,
         split=split(curves),
-        calibration=calibration.strip(),
+        few=len(set_on["image"]),
+        others=methods(set_on),
+        calibration=table(set_on),
     )
+
+
+def methods(curves: Curves) -> str:
+    """Their names."""
+    return ", ".join(f"`{name}`" for name in dict.fromkeys(curves["method"].tolist()))
 
 
 def table(curves: Curves) -> str:

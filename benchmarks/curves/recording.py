@@ -18,7 +18,10 @@ STEPS = 224
 METRIC_NAMES = ("deletion", "insertion")
 
 Curves = dict[str, np.ndarray]
-"""`probability` (R, STEPS + 1) float64, and `image`, `method`, `metric` (R,) of each curve."""
+"""`probability` (R, STEPS + 1) float64, and `image`, `method`, `metric` (R,) of each curve.
+
+Curves run from nothing to everything removed, as the metrics measure them; insertion, too.
+"""
 
 
 def record(
@@ -88,4 +91,5 @@ def _curves(
         for metric in METRIC_NAMES:
             exact = METRICS.create(f"{metric}[steps={STEPS}]").value
             found = exact.score(scored, streams=Streams(0, ids, metric))
-            yield found.curves["probability"][0].numpy(), ids[0], name, metric
+            curve = found.curves["probability"][0].numpy()
+            yield curve[::-1] if metric == "insertion" else curve, ids[0], name, metric

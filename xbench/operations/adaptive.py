@@ -21,10 +21,10 @@ Integers = npt.NDArray[np.int64]
 Measure = Callable[[Integers], Floats]
 
 MIN_POINTS = 5
-FIRST_SHARE = 0.4
-ROUND = 12
-OWN, NEAR, OVERALL = 0.5, 1.0, 0.05
-FADING = 0.6
+FIRST_SHARE = 0.3
+ROUND_SHARE = 1 / 7
+OWN, NEAR, OVERALL = 1.0, 1.0, 0.05
+REACH = 0.03
 FLOOR = 1e-6
 COVERAGE = 2.0
 _GRAIN = 64
@@ -37,8 +37,8 @@ class Sampled:
     Attributes:
         positions: int64 (N, n), ascending, 0 and the last step included.
         values: float64 (N, n), the curve there.
-        error: float64 (N,), the area of the straight lines is this close to the area of all steps
-            on at least 95 % of curves, see `COVERAGE`.
+        error: float64 (N,), an estimate of how far the area of the straight lines may lie from the
+            area of all steps; meant to hold on at least 95 % of curves, see `benchmarks/curves`.
     """
 
     positions: Integers
@@ -66,12 +66,13 @@ def sample(measure: Measure, ends: Floats, steps: int, points: int) -> Sampled:
     """
     positions = np.tile(np.array([0, steps], dtype=np.int64), (len(ends), 1))
     values = np.asarray(ends, dtype=np.float64)
+    each = max(1, round(ROUND_SHARE * points))
     first = np.tile(start(steps, points)[1:-1], (len(ends), 1))
     while True:
         added = (
             first
             if positions.shape[1] == 2
-            else following(positions, values, min(ROUND, points - positions.shape[1]))
+            else following(positions, values, min(each, points - positions.shape[1]))
         )
         if added.shape[1] == 0:
             return Sampled(positions, values, error_of(positions, values))
@@ -121,17 +122,18 @@ def step_variances(positions: Integers, values: Floats) -> Floats:
     """Variance of one step within each stretch between measured points, float64 (N, n - 1).
 
     A stretch's own change, squared and divided by its length, is a rough estimate, and none where
-    both ends are equal by accident; so the mean over its neighborhood, where each further stretch
-    counts `FADING` times the one before, and that over the whole curve are added to it.
+    both ends are equal by accident; so the mean over its neighborhood, where others count less by
+    a factor of e for each `REACH` of the curve between their middles, and a share of that over the
+    whole curve are added to it.
     """
     lengths = np.diff(positions, axis=1)
     squares = np.diff(values, axis=1) ** 2
     own = squares / lengths
-    place = np.arange(own.shape[1])
-    weights = FADING ** np.abs(place[:, None] - place)
-    weights /= weights.sum(axis=1, keepdims=True)
-    near = (own[:, None, :] * weights).sum(axis=2)  # no matrix product: rows must not mix
-    overall = squares.sum(axis=1, keepdims=True) / lengths.sum(axis=1, keepdims=True)
+    steps = lengths.sum(axis=1, keepdims=True)
+    middles = (positions[:, 1:] + positions[:, :-1]) / (2 * steps)
+    weights = np.exp(-np.abs(middles[:, :, None] - middles[:, None, :]) / REACH)
+    near = (own[:, None, :] * weights).sum(axis=2) / weights.sum(axis=2)
+    overall = squares.sum(axis=1, keepdims=True) / steps
     return OWN * own + NEAR * near + OVERALL * overall + FLOOR
 
 
