@@ -13,7 +13,8 @@ SHARE = 0.05
 def cautions(findings: Findings) -> list[str]:
     """Sentences on few images, skipped images, shared fills, blanks and dropped metrics."""
     board, manifest = findings.board, findings.manifest
-    found = []
+    decision = manifest.get("decision")
+    found = [] if decision is None else [decision_sentence(decision)]
     if board.preliminary:
         found.append(
             f"Only {board.images} images: the order is preliminary, and few differences can show."
@@ -24,12 +25,8 @@ def cautions(findings: Findings) -> list[str]:
         more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
         found.append(f"{_count(len(skipped), 'image')} could not be read: {names}{more}.")
     planned = int(manifest["dataset"]["images"])
-    decision = manifest.get("decision")
-    if decision is not None:
-        found.append(decision_sentence(decision))
     if board.images < planned and not (decision or {}).get("decided"):
         found.append(f"Only {board.images} of {planned} images were reached; resume the run.")
-    found += (manifest.get("budget") or {}).get("refused", [])
     found += manifest_warnings(manifest)
     for metric, reason in board.ranking.dropped.items():
         found.append(f"{metric} is not ranked. {reason}")

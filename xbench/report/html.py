@@ -12,6 +12,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from xbench.report import board_view
+from xbench.report.budgets import budget_chart, budget_curves, budget_numbers
 from xbench.report.cautions import cautions
 from xbench.report.charts import cost_chart, curve_chart, heat_chart, rank_chart
 from xbench.report.curves import Family, curve_families
@@ -30,6 +31,7 @@ SECTIONS: Mapping[str, str] = {
     "gates": "Gates",
     "skill": "Skill",
     "cost": "Cost",
+    "budget": "Budget",
     "curves": "Curves",
     "agreement": "Agreement",
     "gallery": "Gallery",
@@ -60,6 +62,8 @@ def render(findings: Findings, sections: Collection[str] = tuple(SECTIONS)) -> s
     )
     environment.filters["breakable"] = breakable
     groups = board_view.columns(findings)
+    budget = _budget(findings)
+    sections = [name for name in sections if budget or name != "budget"]
     sliced_methods, parts = slices(findings) if "slices" in sections else ([], [])
     shown, further = _curves(findings) if "curves" in sections else ([], [])
     return environment.get_template("report.html.j2").render(
@@ -76,6 +80,7 @@ def render(findings: Findings, sections: Collection[str] = tuple(SECTIONS)) -> s
         skills=board_view.skills(findings),
         ranks=_ranks(findings),
         cost=_cost(findings),
+        budget=budget,
         curves=shown,
         more_curves=further,
         agreement=_agreement(findings),
@@ -175,6 +180,19 @@ def _cost(findings: Findings) -> dict[str, Any]:
         higher=skilled,
     )
     return {"svg": Markup(chart), "numbers": cost_numbers(points, skilled=skilled)}
+
+
+def _budget(findings: Findings) -> dict[str, Any]:
+    """Quality of the methods at every budget; empty for a run without budgets."""
+    found = budget_curves(findings.board, findings.manifest)
+    if found is None:
+        return {}
+    return {
+        "svg": Markup(budget_chart(found)),
+        "numbers": budget_numbers(found),
+        "own": found.own,
+        "refused": found.refused,
+    }
 
 
 def _agreement(findings: Findings) -> list[dict[str, Any]]:

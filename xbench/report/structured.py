@@ -44,8 +44,7 @@ def structured(findings: Findings, *, compact: bool = False) -> str:
             for row in board.rows
         ],
         "comparisons": [] if compact else [asdict(one) for one in ranking.comparisons],
-        "decision": manifest.get("decision"),
-        "budget": manifest.get("budget"),
+        **{key: manifest[key] for key in ("decision", "budget") if manifest.get(key)},
         "exposure": findings.exposure,
         "cautions": cautions(findings),
     }

@@ -89,23 +89,23 @@ def markdown(board: Leaderboard, manifest: Mapping[str, Any]) -> str:
     head += [heading(metric.label, metric.direction) for metric in board.metrics]
     head += ["calls / image", "s / image"]
     lines = [
-        f"# Leaderboard: {_escape(model['name'])} on {_escape(data['name'])}",
+        f"# Leaderboard: {markdown_text(model['name'])} on {markdown_text(data['name'])}",
         "",
         f"{board.images} images, seed {manifest['seed']}, weights {model['weights']}, "
         f"xbench {manifest['xbench']}. Board {board.card.name}: "
-        f"{_escape(board.card.summary)} Mean over images with its 95 % bootstrap interval. "
+        f"{markdown_text(board.card.summary)} Mean over images with its 95 % bootstrap interval. "
         f"{board.card.ties} A failed gate or a missing value leaves the place blank.",
         "",
-        "| " + " | ".join(map(_escape, head)) + " |",
+        "| " + " | ".join(map(markdown_text, head)) + " |",
         "|" + "---|" * len(head),
     ]
     for row in board.rows:
         cells = [rank_text(row), mean_rank_text(row), row.method, row.family, gates_text(row)]
         cells += [cell_text(row.cells[metric.label]) for metric in board.metrics]
         cells += [number(row.calls, 1), number(row.seconds, 4)]
-        lines.append("| " + " | ".join(map(_escape, cells)) + " |")
+        lines.append("| " + " | ".join(map(markdown_text, cells)) + " |")
     if manifest.get("decision") is not None:
-        lines += ["", _escape(decision_sentence(manifest["decision"]))]
+        lines += ["", markdown_text(decision_sentence(manifest["decision"]))]
     reasons = sorted(
         {
             f"{row.method}, {metric.label}: {row.cells[metric.label].reason}"
@@ -115,11 +115,12 @@ def markdown(board: Leaderboard, manifest: Mapping[str, Any]) -> str:
         }
     )
     if reasons:
-        lines += ["", "Without a value:", "", *(f"- {_escape(reason)}" for reason in reasons)]
+        lines += ["", "Without a value:", "", *(f"- {markdown_text(reason)}" for reason in reasons)]
     return "\n".join(lines) + "\n"
 
 
-def _escape(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is."""
     for mark in ("\\", "|", "<", "`", "*", "_", "["):
         text = text.replace(mark, f"\\{mark}" if mark != "<" else "&lt;")
     return text.replace("\n", " ")

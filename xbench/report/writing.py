@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from xbench.report.findings import gather
+from xbench.report.budgets import budget_curves, budget_markdown
+from xbench.report.findings import Findings, gather
 from xbench.report.html import render
 from xbench.report.latex import latex
 from xbench.report.structured import structured
@@ -24,7 +25,7 @@ def write_all(run: Run) -> Path:
     board, manifest = findings.board, findings.manifest
     texts = {
         "leaderboard.csv": csv_text(board),
-        "leaderboard.md": markdown(board, manifest),
+        "leaderboard.md": "\n".join([markdown(board, manifest), *_budgets(findings)]),
         "leaderboard.tex": latex(board, manifest),
         "leaderboard.json": structured(findings),
         "report.html": render(findings),
@@ -32,3 +33,9 @@ def write_all(run: Run) -> Path:
     for name, text in texts.items():
         run.folder.write_text(run.path / name, text)
     return run.path / "report.html"
+
+
+def _budgets(findings: Findings) -> list[str]:
+    """The lines on budgets, each with its end; none for a run without."""
+    found = budget_curves(findings.board, findings.manifest)
+    return [] if found is None else [*budget_markdown(found), ""]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from xbench.classifier import Classifier
-from xbench.contracts import Method
+from xbench.contracts import Method, Source
 from xbench.errors import ParameterError
 from xbench.registry import METHODS, Chosen
 
@@ -79,6 +79,35 @@ def parse_budgets(text: str | None) -> tuple[int, ...]:
             f"--budget takes numbers of model calls, for example 512 or 64,256,1024, not '{text}'."
         )
     return tuple(sorted({int(part) for part in parts}))
+
+
+def at_budgets(
+    methods: Sequence[Chosen[Method]],
+    budget: str | None,
+    limit: int | None,
+    model: Classifier,
+    source: Source,
+) -> tuple[list[Chosen[Method]], Budgets | None]:
+    """The methods at the budgets that were asked for, if any, on the images of a source.
+
+    Args:
+        methods: as chosen.
+        budget: as on the command line.
+        limit: model calls that a map may need, None for no limit.
+        model, source: what cost formulas depend on.
+
+    Raises:
+        ParameterError: a budget above the limit, or one that no method fits.
+    """
+    budgets = parse_budgets(budget)
+    if not budgets:
+        return list(methods), None
+    if limit is not None and budgets[-1] > limit:
+        raise ParameterError(
+            f"A budget of {budgets[-1]:,} is above what --max-map-calls allows ({limit:,}); "
+            "raise it too."
+        )
+    return match(methods, budgets, model, model.facts(source.read([0]).images.shape))
 
 
 def match(

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xbench.classifier import Classifier
-from xbench.contracts import Dataset, Geometry, Method, Source
+from xbench.classifier.precision import check_precision, set_precision
+from xbench.contracts import Dataset, Geometry, Source
 from xbench.errors import ParameterError
 from xbench.models.loading import load_classifier
 from xbench.reading import read_reading
-from xbench.registry import DATASETS, METHODS, METRICS, Chosen, Entry
-from xbench.running.budget import Budgets, match, parse_budgets
+from xbench.registry import DATASETS, METHODS, METRICS, Entry
+from xbench.running.budget import at_budgets
 from xbench.running.deadline import check_limit
 from xbench.running.folder import identity_of
 from xbench.running.grid import Grid
@@ -26,11 +27,12 @@ from xbench.running.sharding import parse_shard
 from xbench.running.spare import with_spare
 from xbench.running.workers import Worker, execute_on
 from xbench.selection import only_correct
+from xbench.user_files import IN_USE, import_catalogue
 
 MAX_CALLS = 1000
 MAX_MAP_CALLS = 5000
-"""Model calls an image that one metric, or one map, may need: without a limit, a metric that
 LEADERS = 3
+"""Model calls an image that one metric, or one map, may need: without a limit, a metric that
 explains again ten times costs hours with a method that needs thousands of calls."""
 
 
@@ -47,6 +49,8 @@ class Settings:
         seed: of everything random.
         device: auto, cpu, cuda or cuda:0.
         batch_size: rows a model call, None measures the fastest.
+        precision: of the model's calls: float32, bf16 or fp16.
+        compiled: whether plain forward passes are compiled by torch.compile.
         target: explain the model's top class, or the label.
         chunk: images worked on together.
         max_calls: refuse metrics that need more model calls an image; None for no limit.
@@ -59,11 +63,11 @@ class Settings:
         training: data to train the model anew on, for the metrics that need it (ROAR, KAR); the
             reference brings its own.
         only_correct: only images that the model gets right.
-        cell_seconds: interrupt a method or metric that takes longer on one chunk; None never.
         until_decided: stop as soon as the order of the leading methods is settled, the images
             taken in random order.
         leaders: how many leading methods that order is about.
         budget: model calls that every method gets for a map, `512` or `64,256,1024`.
+        cell_seconds: interrupt a method or metric that takes longer on one chunk; None never.
         cpu_fallback: cells that the device has no memory for run on the CPU.
         shard: `3/8` for the third of eight parts, to be joined by `xbench merge`.
         engine: local, or ray for workers on a Ray cluster.
@@ -83,6 +87,8 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     batch_size: int | None = None
+    precision: str = "float32"
+    compiled: bool = False
     target: Literal["predicted", "label"] = "predicted"
     chunk: int = 16
     max_calls: int | None = MAX_CALLS
@@ -93,10 +99,10 @@ class Settings:
     reading: str = ""
     training: str | None = None
     only_correct: bool = False
-    cell_seconds: float | None = None
     until_decided: bool = False
     leaders: int = LEADERS
     budget: str | None = None
+    cell_seconds: float | None = None
     cpu_fallback: bool = False
     shard: str | None = None
     engine: Literal["local", "ray"] = "local"
@@ -154,16 +160,16 @@ def make_grid(settings: Settings) -> Grid:
             raise ParameterError(f"{option} takes a number of model calls of at least 0.")
     if settings.chunk < 1:
         raise ParameterError("--chunk takes a number of images of at least 1.")
-    reading = read_reading(settings.reading)
     _check_deciding(settings)
+    reading = read_reading(settings.reading)
     methods = [reading.pooled(method) for method in METHODS.select(settings.methods)]
     metrics = METRICS.select(settings.metrics, {"default": _is_default})
     dataset = DATASETS.create(settings.dataset)
     model = _classifier(settings)
     source = _open(settings, dataset.value, model)
     _same_size(model.geometry, source)
+    methods, budgets = at_budgets(methods, settings.budget, settings.max_map_calls, model, source)
     if settings.cell_seconds is not None:
-    methods, budgets = _matched(settings, methods, model, source)
         check_limit(settings.cell_seconds)
     grid = Grid(
         model=model,
@@ -180,13 +186,12 @@ def make_grid(settings: Settings) -> Grid:
         twin=_twin(settings),
         cell_seconds=settings.cell_seconds,
         shard=parse_shard(settings.shard),
-    )
         shuffled=settings.until_decided,
         budgets=budgets,
+    )
     return with_spare(grid) if settings.cpu_fallback else grid
 
 
-@dataclass(frozen=True)
 def _check_deciding(settings: Settings) -> None:
     """Whether the run may stop when an order is settled.
 
@@ -203,32 +208,22 @@ def _check_deciding(settings: Settings) -> None:
         )
 
 
-def _matched(
-    settings: Settings, methods: list[Chosen[Method]], model: Classifier, source: Source
-) -> tuple[list[Chosen[Method]], Budgets | None]:
-    """The methods at the budgets that were asked for, if any.
-
-    Raises:
-        ParameterError: a budget above the limit of a map, or one that no method fits.
-    """
-    budgets = parse_budgets(settings.budget)
-    if not budgets:
-        return methods, None
-    if settings.max_map_calls is not None and budgets[-1] > settings.max_map_calls:
-        raise ParameterError(
-            f"A budget of {budgets[-1]:,} is above what --max-map-calls allows "
-            f"({settings.max_map_calls:,}); raise it too."
-        )
-    return match(methods, budgets, model, model.facts(source.read([0]).images.shape))
-
-
+@dataclass(frozen=True)
 class Remake:
-    """Makes the grid of some settings again, in another process or on another machine."""
+    """Makes the grid of some settings again, in another process or on another machine.
+
+    Attributes:
+        settings: what was asked for.
+        catalogues: of one's own, which have to be imported there first.
+    """
 
     settings: Settings
+    catalogues: tuple[Path, ...] = ()
 
     def __call__(self, device: str) -> Grid:
         """The grid with its model on a device."""
+        for path in self.catalogues:
+            import_catalogue(path)
         return make_grid(replace(self.settings, device=device))
 
 
@@ -244,7 +239,7 @@ def engine(settings: Settings, grid: Grid, cache: MapCache) -> Callable[..., Tal
         raise ParameterError("--devices is for this machine; --engine ray finds devices itself.")
     if not isinstance(settings.model, str):
         raise ParameterError("Workers load the model themselves; give it by name, not an object.")
-    make, identity = Remake(settings), identity_of(build(grid, []))
+    make, identity = Remake(settings, tuple(IN_USE)), identity_of(build(grid, []))
     workers: Sequence[Worker]
     if settings.devices is not None:
         workers = process_workers(make, settings.devices, cache.folder, identity)
@@ -260,15 +255,20 @@ def engine(settings: Settings, grid: Grid, cache: MapCache) -> Callable[..., Tal
 
 
 def _classifier(settings: Settings) -> Classifier:
+    check_precision(settings.precision)
     if isinstance(settings.model, Classifier):
+        if settings.precision != "float32" or settings.compiled:
+            raise ParameterError("Give a classifier its precision by `set_precision` before.")
         return settings.model
-    return load_classifier(
+    model = load_classifier(
         settings.model,
         weights=settings.weights,
         device=settings.device,
         batch_size=settings.batch_size,
         layers=dict(settings.layers),
     )
+    set_precision(model, settings.precision, compiled=settings.compiled)
+    return model
 
 
 def _open(settings: Settings, dataset: Dataset, model: Classifier) -> Source:
