@@ -21,13 +21,13 @@ Integers = npt.NDArray[np.int64]
 Measure = Callable[[Integers], Floats]
 
 MIN_POINTS = 5
-FIRST_SHARE = 0.3
-ROUND_SHARE = 1 / 7
-OWN, NEAR, OVERALL = 1.0, 1.0, 0.05
-REACH = 0.03
-FLOOR = 1e-6
-COVERAGE = 2.0
-_GRAIN = 64
+FIRST_SHARE = 0.3  # of the points is spread evenly; with less, narrow bumps are missed
+ROUND_SHARE = 1 / 7  # of the points is chosen at a time
+OWN, NEAR, OVERALL = 1.0, 1.0, 0.05  # weights of the estimates of the variance of a step
+REACH = 0.03  # of the curve, the neighborhood of a stretch
+FLOOR = 1e-6  # variance of a step where nothing moves
+COVERAGE = 2.0  # standard deviations that the error of an area is said to be within
+_GRAIN = 64  # gains that are equal within 1/64 of a factor of two count as equal
 
 
 @dataclass(frozen=True)
