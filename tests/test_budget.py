@@ -57,7 +57,7 @@ def _calls(method, name: str, value: int) -> float | None:
 
 
 def test_every_number_in_a_cost_formula_buys_accuracy_or_is_known_not_to() -> None:
-    for entry in METHODS:
+    for entry in (one for one in METHODS if one.module.startswith("xbench.methods.")):
         names = {
             node.id
             for formula in (entry.card.forwards, entry.card.backwards)
@@ -173,7 +173,7 @@ def test_the_plan_counts_calls_at_the_budget(tmp_path: Path) -> None:
 
 def test_the_budget_from_python(tmp_path: Path) -> None:
     run = xbench.run(
-        methods="rise,random", metrics="iou", limit=1, batch_size=4, budget=[3], out=tmp_path / "r"
+        methods="rise,random", metrics="iou", limit=2, batch_size=4, budget=[3], out=tmp_path / "r"
     )
     assert [m["label"] for m in run.manifest["methods"]] == ["rise[n_masks=3]", "random"]
     chosen = METHODS.create("rise[n_masks=3]")
