@@ -16,6 +16,7 @@ LAYERS = (  # from the ground up; a module imports its own layer and those below
         "cost",
         "optional",
         "allocator",
+        "clocks",
         "user_files",
         "watching",
         "files",

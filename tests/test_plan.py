@@ -4,8 +4,22 @@ from pathlib import Path
 
 import pytest
 
+from xbench.cost import Cost
 from xbench.running.plan import make_plan
 from xbench.running.session import Settings, make_grid, run_grid
+
+
+def test_time_counts_imputers_own_arithmetic_and_looks_at_methods() -> None:
+    plan = make_plan(
+        make_grid(
+            Settings(methods="edges,gradient", metrics="road,deletion", limit=2, batch_size=8)
+        )
+    )
+    cells = {(cell.method, cell.metric): cell for cell in plan.cells}
+    assert cells["gradient", "road"].own > 0 == cells["gradient", "deletion"].own
+    assert plan.once >= plan.seconds(Cost(6, 4))
+    assert plan.total_seconds == pytest.approx(sum(map(plan.cell_seconds, plan.cells)) + plan.once)
+    assert plan.total_seconds > plan.seconds(plan.cost)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from xbench.classifier.network import (
     private_copy,
     target_logit,
 )
+from xbench.classifier.precision import widened
 from xbench.classifier.randomize import weights_in_order
 from xbench.classifier.tail import build_tail, tail_rows
 from xbench.contracts import Geometry
@@ -97,7 +98,7 @@ class Classifier:
 
     def fingerprint(self) -> str:
         """The weights hash, computed anew; differs from `weights_hash` if someone changed them."""
-        return fingerprint(self.module, self.normalization)
+        return fingerprint(self.module, self.normalization, self.network.precision)
 
     def sibling(self, module: nn.Module, name: str = "") -> "Classifier":
         """A classifier over another module with this one's settings and counter (own=True)."""
@@ -113,10 +114,8 @@ class Classifier:
             own=True,
         )
         other.counter = self.counter
-        other.network.counter = self.counter
         other._sizes = self._sizes
-        other.network.memory_format = self.network.memory_format
-        other.network.get_buffer("mean").copy_(self.network.get_buffer("mean"))  # see shifted.py
+        other.network.take_settings(self.network)
         return other
 
     def facts(self, shape: Sequence[int]) -> Facts:
@@ -282,6 +281,7 @@ class Classifier:
         def hook(_: nn.Module, __: object, output: object) -> object:
             first = output[0] if isinstance(output, tuple) else output
             assert isinstance(first, Tensor)
+            first = widened(first)
             new = change(first) if change is not None else first
             kept.append(new)
             passed = new.clone()  # what follows may write in place

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from xbench.classifier.folding import Folded, fold, is_watched
+from xbench.classifier.precision import Compiled, casting, widened
+from xbench.clocks import CLOCKS
 from xbench.cost import Cost
 from xbench.errors import ModelError
 
@@ -55,6 +58,8 @@ class Network(nn.Module):
     def __init__(self, module: nn.Module, normalization: Normalization, counter: Counter) -> None:
         super().__init__()
         self.memory_format: torch.memory_format | None = None  # None: not yet chosen
+        self.precision = "float32"
+        self.compiled: Compiled | None = None
         self._folded: Folded | None = None
         self._tried = False
         self.module = module
@@ -76,8 +81,17 @@ class Network(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits, float32 (N, K), of images float32 (N, C, H, W) in [0, 1]."""
         self.counter.forwards += images.shape[0]
+        start = time.perf_counter()
         normalized = self.normalize(images)
-        logits = self._fastest(normalized)(normalized)
+        network = self._fastest(normalized)
+        with casting(self.precision, images.device.type):
+            if self.compiled is not None and not is_watched(self.module):
+                logits = self.compiled(network, normalized)
+            else:
+                logits = network(normalized)
+        timed = images.device.type == "cpu"  # elsewhere the call returns before the work is done
+        if timed:
+            CLOCKS.add("forward", time.perf_counter() - start)
         if not isinstance(logits, Tensor):
             logits = getattr(logits, "logits", logits)
         if not isinstance(logits, Tensor) or logits.ndim != 2:
@@ -85,9 +99,22 @@ class Network(nn.Module):
                 "The model's output is not a matrix of logits (images x classes); "
                 "wrap it in a function that returns one."
             )
+        logits = widened(logits)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)
+            if timed and normalized.requires_grad:
+                _time_backward(logits, normalized)
         return logits
+
+    def extra_repr(self) -> str:
+        """The precision, where it is not float32; measured batch sizes are kept by it."""
+        return "" if self.precision == "float32" else self.precision
+
+    def take_settings(self, other: "Network") -> None:
+        """Run as another network does: counter, order in memory, precision, and its mean."""
+        self.counter = other.counter
+        self.memory_format, self.precision = other.memory_format, other.precision
+        self.get_buffer("mean").copy_(other.get_buffer("mean"))  # see shifted.py
 
     def take_folding(self, other: "Network") -> None:
         """Use what another network over the very same module has folded, weights renewed or not."""
@@ -104,6 +131,21 @@ class Network(nn.Module):
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.counter.backwards += gradient.shape[0]
+
+
+def _time_backward(logits: Tensor, normalized: Tensor) -> None:
+    """Book the time from the gradient of the logits to that of the input."""
+    begun: list[float] = []
+
+    def start(_: Tensor) -> None:
+        begun.append(time.perf_counter())
+
+    def end(_: Tensor) -> None:
+        if begun:
+            CLOCKS.add("backward", time.perf_counter() - begun.pop())
+
+    logits.register_hook(start)
+    normalized.register_hook(end)
 
 
 def target_logit(logits: Tensor, targets: Tensor) -> Tensor:
@@ -126,9 +168,10 @@ def private_copy(module: nn.Module) -> nn.Module:
         ) from error
 
 
-def fingerprint(module: nn.Module, normalization: Normalization) -> str:
-    """SHA-256 over parameters, buffers and normalization, 16 hexadecimal digits."""
+def fingerprint(module: nn.Module, normalization: Normalization, precision: str = "float32") -> str:
+    """SHA-256 over parameters, buffers, normalization and precision, 16 hexadecimal digits."""
     digest = hashlib.sha256(repr(normalization).encode())
+    digest.update(b"" if precision == "float32" else precision.encode())
     for key, value in sorted(module.state_dict().items()):
         if isinstance(value, Tensor):
             digest.update(key.encode())

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from xbench.classifier.layers import Layer
+from xbench.classifier.precision import casting
+from xbench.clocks import CLOCKS
 
 if TYPE_CHECKING:
     from xbench.classifier.classifier import Classifier
@@ -111,7 +113,9 @@ def tail_rows(
             with model.captured(layer, partial(build, index)):
                 return model.network(images[owner[index]]).float()
         model.counter.tails += len(index)
-        logits: Tensor = tail(build(index, raw[owner[index]]))
+        changed = build(index, raw[owner[index]])
+        with CLOCKS.spent("tails"), casting(model.network.precision, changed.device.type):
+            logits: Tensor = tail(changed)
         return logits.float()
 
     like = images if raw is None else raw

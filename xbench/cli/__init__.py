@@ -12,6 +12,7 @@ import xbench.cli.judging
 import xbench.cli.lists
 import xbench.cli.merging
 import xbench.cli.models
+import xbench.cli.profiling
 import xbench.cli.proving
 import xbench.cli.publishing
 import xbench.cli.reporting

@@ -34,6 +34,8 @@ def explain(
     seed: o.Seed = 0,
     device: o.Device = "auto",
     batch_size: o.BatchSize = "auto",
+    precision: o.Precision = "float32",
+    compile: o.Compile = False,
     layer: o.LayerOption = None,
     reading: o.ReadingOption = "",
     scale: Annotated[
@@ -53,6 +55,7 @@ def explain(
     wanted = [one.strip() for one in formats.split(",") if one.strip()]
     if not wanted or not set(wanted) <= set(FORMATS):
         raise ParameterError(f"--format takes {', '.join(FORMATS)}, not '{formats}'.")
+    from xbench.classifier.precision import set_precision
     from xbench.probes.gallery import Gallery
     from xbench.probes.page import file_name, write_exhibit
     from xbench.reading import read_reading
@@ -62,15 +65,16 @@ def explain(
     if top < 1 or limit < 1:
         raise ParameterError("--top and --limit take numbers of at least 1.")
     loaded = p.Loaded(model, weights, device, batch_size, layer, seed)
+    set_precision(loaded.model, precision, compiled=compile)
     samples = loaded.read(images, limit)
     probe = Gallery(methods=methods, top=top, reading=reading, scale=scale)
     with p.Teller() as tell:
         pages = probe.pages(loaded.model, samples, seed, tell)
-    for page in pages:
+    for page, stem in zip(pages, _stems([page.samples.ids[0] for page in pages]), strict=True):
         name = page.samples.ids[0]
         for reason in page.found.refused.values():
             err.print(reason, markup=False, soft_wrap=True)
-        for path in _write(page, out_folder, wanted, raw=raw):
+        for path in _write(page, out_folder / stem, wanted, raw=raw):
             out.print(f"{name}: {path}", markup=False, soft_wrap=True)
     if "html" in wanted:
         exhibit = probe.exhibit(pages, loaded.model, samples, seed)
@@ -82,15 +86,30 @@ def explain(
         write_settings(path, method, pickled=pickled)
 
 
-def _write(page: "Page", folder: Path, formats: list[str], *, raw: bool) -> list[Path]:
-    """The page in every format, and its maps alone."""
+def _stems(ids: list[str]) -> list[str]:
+    """File names of images, each another one.
+
+    >>> _stems(["a/cat.jpg", "cat.jpg", "cat.jpg"])
+    ['a_cat.jpg', 'cat.jpg', 'cat.jpg_2']
+    """
+    stems: list[str] = []
+    for image_id in ids:
+        stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in image_id)[-100:]
+        number = 1
+        while (named := stem if number == 1 else f"{stem}_{number}") in stems:
+            number += 1
+        stems.append(named)
+    return stems
+
+
+def _write(page: "Page", path: Path, formats: list[str], *, raw: bool) -> list[Path]:
+    """The page in every format, and its maps alone; `path` is without an ending."""
     from xbench.probes.page import file_name
 
-    image_id = page.samples.ids[0]
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in image_id)[-100:]
-    files = {f"{safe}.{kind}": page.file(kind) for kind in formats if kind != "html"}
+    folder, stem = path.parent, path.name
+    files = {f"{stem}.{kind}": page.file(kind) for kind in formats if kind != "html"}
     if raw:
-        files |= {f"{safe}_{file_name(name)}.png": content for name, content in page.raw().items()}
+        files |= {f"{stem}_{file_name(name)}.png": content for name, content in page.raw().items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():

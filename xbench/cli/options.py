@@ -32,6 +32,12 @@ Limit = Annotated[int | None, typer.Option(help="At most so many images, balance
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:INDEX.")]
 BatchSize = Annotated[str, typer.Option(help="auto (the fastest that fits) or a number of rows.")]
+Precision = Annotated[
+    str, typer.Option(help="Of the model's calls: float32, bf16 or fp16 (other numbers).")
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile forward passes that nobody watches.")
+]
 Target = Annotated[str, typer.Option(help="Explain the predicted class or the label.")]
 LayerOption = Annotated[
     list[str] | None,
@@ -131,6 +137,8 @@ def settings_of(**options: Any) -> "Settings":
                 f"--layer takes ROLE=NAME, for example last_conv=layer4, not '{text}'."
             )
         layers[role] = name
+    if "compile" in options:
+        options["compiled"] = options.pop("compile")
     return Settings(
         batch_size=batch_size,
         target=target,

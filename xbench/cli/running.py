@@ -36,6 +36,8 @@ def run(
     seed: o.Seed = 0,
     device: o.Device = "auto",
     batch_size: o.BatchSize = "auto",
+    precision: o.Precision = "float32",
+    compile: o.Compile = False,
     target: o.Target = "predicted",
     layer: o.LayerOption = None,
     max_calls: o.MaxCalls = o.MAX_CALLS,
@@ -67,6 +69,7 @@ def run(
     settings = o.settings_of(
         model=model, weights=weights, dataset=dataset, methods=methods, metrics=metrics,
         limit=limit, seed=seed, device=device, batch_size=batch_size, target=target, layer=layer,
+        precision=precision, compile=compile,
         max_calls=max_calls or None,
         max_map_calls=max_map_calls or None, twin=twin, only_correct=only_correct,
         reading=reading, training=training, until_decided=until_decided, leaders=leaders,
@@ -113,6 +116,8 @@ def plan(
     seed: o.Seed = 0,
     device: o.Device = "auto",
     batch_size: o.BatchSize = "auto",
+    precision: o.Precision = "float32",
+    compile: o.Compile = False,
     target: o.Target = "predicted",
     layer: o.LayerOption = None,
     max_calls: o.MaxCalls = o.MAX_CALLS,
@@ -133,6 +138,7 @@ def plan(
     settings = o.settings_of(
         model=model, weights=weights, dataset=dataset, methods=methods, metrics=metrics,
         limit=limit, seed=seed, device=device, batch_size=batch_size, target=target, layer=layer,
+        precision=precision, compile=compile,
         max_calls=max_calls or None,
         max_map_calls=max_map_calls or None, twin=twin, only_correct=only_correct,
         reading=reading, training=training, until_decided=until_decided, leaders=leaders,
@@ -155,7 +161,7 @@ def _print_plan(planned: "Plan") -> None:
     for method in dict.fromkeys(cell.method for cell in planned.cells):
         cells = [cell for cell in planned.cells if cell.method == method]
         total = sum((cell.cost.calls for cell in cells[1:]), 0.0)
-        seconds = sum(planned.seconds(cell.cost) for cell in cells) * planned.images
+        seconds = sum(map(planned.cell_seconds, cells))
         table.add_row(
             method,
             f"{cells[0].cost.calls:,.0f}",
@@ -167,7 +173,7 @@ def _print_plan(planned: "Plan") -> None:
     cost = planned.cost
     out.print(
         f"{planned.images} images, {len(planned.cells)} cells, {cost.forwards:,.0f} forward and "
-        f"{cost.backwards:,.0f} backward images, about {duration(planned.seconds(cost))} "
+        f"{cost.backwards:,.0f} backward images, about {duration(planned.total_seconds)} "
         f"(measured: {planned.forward_seconds * 1e3:.2f} ms forward, "
         f"{planned.backward_seconds * 1e3:.2f} ms backward an image), "
         f"{planned.disk_mb:,.0f} MB of maps.",
@@ -179,7 +185,8 @@ def _print_plan(planned: "Plan") -> None:
 def _plan_json(planned: "Plan") -> dict[str, Any]:
     return {
         "images": planned.images,
-        "seconds": planned.seconds(planned.cost),
+        "seconds": planned.total_seconds,
+        "model_seconds": planned.seconds(planned.cost),
         "forwards": planned.cost.forwards,
         "backwards": planned.cost.backwards,
         "tails": planned.cost.tails,
@@ -191,6 +198,7 @@ def _plan_json(planned: "Plan") -> dict[str, Any]:
                 "forwards": cell.cost.forwards,
                 "backwards": cell.cost.backwards,
                 "tails": cell.cost.tails,
+                "seconds": planned.cell_seconds(cell),
                 "reason": cell.reason,
             }
             for cell in planned.cells

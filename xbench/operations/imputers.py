@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from xbench.clocks import CLOCKS
 from xbench.errors import ParameterError
 from xbench.operations.pixels import fill
 from xbench.operations.solvers import (
@@ -64,6 +65,10 @@ class Imputer:
             owner: int64 (B,), the image of each row.
             drop: bool (B, 1, H, W), the pixels that are replaced.
         """
+        with CLOCKS.spent("masks"):
+            return self._filled(owner, drop)
+
+    def _filled(self, owner: Tensor, drop: Tensor) -> Tensor:
         rows = self.images[owner]
         if self.tokens:
             return rows

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from xbench.classifier.batching import is_out_of_memory
+from xbench.clocks import CLOCKS
 from xbench.contracts import (
     Case,
     Complete,
@@ -60,6 +61,8 @@ class Outcome:
         maps: of an explanation.
         details: further values of an explanation by name, one an image.
         scores: of a metric.
+        spent: seconds of the whole chunk by what was done, `cell` for all of it; empty where the
+            maps were known.
     """
 
     status: Status
@@ -71,6 +74,7 @@ class Outcome:
     maps: Tensor | None = None
     details: Mapping[str, Tensor] = field(default_factory=dict)
     scores: Scores | None = None
+    spent: Mapping[str, float] = field(default_factory=dict)
 
 
 def explain(
@@ -246,7 +250,7 @@ def _attempt(grid: Grid, batch: Batch, work: Work) -> Outcome:
     device, counter = grid.model.device, grid.model.counter
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    before, start = counter.read(), time.perf_counter()
+    before, spent, start = counter.read(), CLOCKS.read(), time.perf_counter()
     status: Status = "ok"
     reason = trace = ""
     result: dict[str, Any] = {}
@@ -269,9 +273,11 @@ def _attempt(grid: Grid, batch: Batch, work: Work) -> Outcome:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         peak = torch.cuda.max_memory_allocated(device) / 2**20
-    seconds = (time.perf_counter() - start) / len(batch)
+    whole = time.perf_counter() - start
     cost = (counter.read() - before) * (1 / len(batch))
-    return Outcome(status, reason, cost, seconds, peak, trace, **result)
+    seconds = whole / len(batch)
+    parts = {**CLOCKS.since(spent), "cell": whole}
+    return Outcome(status, reason, cost, seconds, peak, trace, spent=parts, **result)
 
 
 def _or_on_cpu(grid: Grid, batch: Batch, work: Work) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class Finished:
         records, curves: its rows.
         status: of the whole unit.
         trace: the traceback of an unexpected error, for the log.
+        spent: seconds by what was done, see `cells.Outcome`.
     """
 
     unit: Unit
@@ -57,6 +58,7 @@ class Finished:
     curves: list[Curve]
     status: Status
     trace: str = ""
+    spent: Mapping[str, float] = field(default_factory=dict)
 
 
 class ChunkRunner:
@@ -97,6 +99,7 @@ class ChunkRunner:
                     list(_curves(batch, unit, outcome)),
                     outcome.status,
                     outcome.trace,
+                    outcome.spent,
                 )
         self.shared = self.shared + batch.bank.spent
 

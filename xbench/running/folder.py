@@ -2,6 +2,7 @@
 
 manifest.json     cards, versions, hashes, seed, command line
 records.sqlite    the run store
+timing.json       seconds by cell and by what was done, for `xbench profile`
 records.parquet   the records, written at the end
 maps/             safetensors shards of maps
 leaderboard.csv, leaderboard.md, report.html

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from xbench.clocks import CLOCKS
 from xbench.cost import Cost
 from xbench.records import Store
 from xbench.running.chunks import ChunkRunner, Finished, tasks
 from xbench.running.grid import Grid
 from xbench.running.maps import MapCache
+from xbench.running.timing import Timing
 
 
 class Progress(Protocol):
@@ -33,12 +35,13 @@ class Silent:
 
 @dataclass
 class Tally:
-    """What a run did: units, failures, and model calls that all methods shared."""
+    """What a run did: units, failures, model calls that all methods shared, and its times."""
 
     computed: int = 0
     kept: int = 0
     failed: int = 0
     shared: Cost = field(default_factory=Cost)
+    timing: Timing = field(default_factory=Timing)
 
 
 def execute(
@@ -93,7 +96,9 @@ def keep(
     log: Callable[[str], None],
 ) -> None:
     """Write a finished unit, count it, and tell."""
-    store.write(finished.unit, finished.records, finished.curves)
+    with CLOCKS.spent("disk"):
+        store.write(finished.unit, finished.records, finished.curves)
+    tally.timing.add(finished.unit, finished.spent)
     tally.computed += 1
     if finished.status in ("invalid", "error"):
         tally.failed += 1

@@ -70,6 +70,7 @@ def build(
             "layers": dict(model.roles),
             "notes": list(model.notes),
             "batch_size": model.batch_size or "auto",
+            "precision": model.network.precision,
             "device": str(model.device),
         },
         "dataset": {

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from xbench import __version__
+from xbench.clocks import CLOCKS
 from xbench.contracts import Method
 from xbench.errors import RunError
 from xbench.files import replacing, set_aside
@@ -120,7 +121,7 @@ class MapCache:
         return self.folder / f"{_THUMBNAILS}{chunk:06d}.safetensors"
 
     def _write(self, path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
-        with _told(self.folder):
+        with CLOCKS.spent("disk"), _told(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
                 checksum = _checksum(tensors, about)

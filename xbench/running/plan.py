@@ -11,6 +11,10 @@ from xbench.contracts import Method, Metric
 from xbench.cost import Cost
 from xbench.registry import Chosen
 from xbench.running.grid import Grid
+from xbench.running.overheads import Overheads, measure, probe_cost, residual_cost
+from xbench.running.probe import IMAGES
+
+SAMPLE = 4
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,14 @@ class PlannedCell:
         method, metric: labels.
         cost: model calls an image.
         reason: why the cell will be refused, None if it runs.
+        own: seconds an image beside model calls, as far as they were measured.
     """
 
     method: str
     metric: str
     cost: Cost
     reason: str | None = None
+    own: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class Plan:
         images: how many images.
         forward_seconds, backward_seconds: measured time of one image.
         disk_mb: size of the maps.
+        tail_seconds: measured time of one pass of the network's tail.
+        once: seconds that do not grow with the images: every method is looked at before it runs.
     """
 
     cells: list[PlannedCell]
@@ -45,6 +53,8 @@ class Plan:
     forward_seconds: float
     backward_seconds: float
     disk_mb: float
+    tail_seconds: float = 0.0
+    once: float = 0.0
 
     @property
     def cost(self) -> Cost:
@@ -59,13 +69,26 @@ class Plan:
         return (
             cost.forwards * self.forward_seconds
             + cost.backwards * self.backward_seconds
-            + cost.tails * 0.1 * self.forward_seconds
+            + cost.tails * self.tail_seconds
         )
+
+    def cell_seconds(self, cell: PlannedCell) -> float:
+        """The time of a cell over all images."""
+        return (self.seconds(cell.cost) + cell.own) * self.images
+
+    @property
+    def total_seconds(self) -> float:
+        """The time of the whole run."""
+        return sum(map(self.cell_seconds, self.cells)) + self.once
 
 
 def make_plan(grid: Grid) -> Plan:
-    """Cells, calls, time and disk of a grid; takes a few seconds to measure the model."""
-    sample = grid.source.read([0]).images.to(grid.model.device)
+    """Cells, calls, time and disk of a grid.
+
+    It takes a few seconds to measure the model, its tail, the imputers and the quick methods.
+    """
+    images = len(grid.source)
+    sample = grid.source.read(range(min(SAMPLE, images))).images.to(grid.model.device)
     facts = grid.model.facts(sample.shape)
     cells: list[PlannedCell] = []
     paid: set[str] = set()
@@ -85,9 +108,32 @@ def make_plan(grid: Grid) -> Plan:
             elif cell.reason is None:
                 paid.add(metric.label)
             cells.append(cell)
-    forward, backward = speed(grid.model, sample)
-    maps = len(grid.methods) * len(grid.source) * sample.shape[2] * sample.shape[3] * 4
-    return Plan(cells, len(grid.source), forward, backward, maps / 2**20)
+    maps = len(grid.methods) * images * sample.shape[2] * sample.shape[3] * 4
+    calls = Plan(cells, images, *speed(grid.model, sample), maps / 2**20)
+    return _timed(calls, grid, facts, measure(grid, sample, calls.seconds))
+
+
+def _timed(plan: Plan, grid: Grid, facts: Mapping[str, object], found: Overheads) -> Plan:
+    """The plan with what is no model call: own arithmetic, imputers, looks at methods."""
+    methods = {method.label: method.value for method in grid.methods}
+    metrics = {metric.label: metric.value for metric in grid.single}
+    plan = replace(plan, tail_seconds=found.tail)
+    cells, once = [], 0.0
+    for cell in plan.cells:
+        own, method = found.methods.get(cell.method, 0.0), methods[cell.method]
+        if cell.reason is not None:
+            own = 0.0
+        elif cell.metric in metrics:
+            metric = metrics[cell.metric]
+            imputer = found.imputers.get(str(getattr(metric, "imputer", "")), 0.0)
+            own = own * metric.explains(facts) + imputer * metric.cost(facts).forwards
+        else:
+            looks = probe_cost(method, cell.cost, plan.images)
+            if looks.calls:
+                once += plan.seconds(looks) + own * 2 * min(IMAGES, plan.images)
+            own += plan.seconds(residual_cost(method))
+        cells.append(replace(cell, own=own))
+    return replace(plan, cells=cells, once=once)
 
 
 def _planned(

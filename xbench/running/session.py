@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from xbench.checked_store import open_checked
+from xbench.clocks import CLOCKS
 from xbench.contracts import Board
 from xbench.errors import RunError
 from xbench.files import replacing
@@ -33,6 +34,7 @@ from xbench.running.making import make_grid as make_grid
 from xbench.running.manifest import build
 from xbench.running.maps import MapCache
 from xbench.running.stopping import Stopper, resume_command
+from xbench.running.timing import write_timing
 from xbench.statistics.advice import Recommendation
 from xbench.statistics.leaderboard import Leaderboard, build_leaderboard
 from xbench.statistics.recommendation import recommend
@@ -180,7 +182,11 @@ def run_made(
             work = engine(settings, grid, cache)
             if decider is not None:
                 work = partial(work, settled=decider.judge)
+            spent, start = CLOCKS.read(), time.perf_counter()
             tally = work(grid, store, cache, progress=progress, log=log, check=stopper.check)
+            tally.timing.wall = time.perf_counter() - start
+            tally.timing.disk = CLOCKS.since(spent)["disk"]
+            write_timing(folder, tally.timing)
         if decider is not None:
             decision = decider.row()
             folder.write_json(folder.manifest_path, {**folder.manifest(), "decision": decision})
