@@ -8,6 +8,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xbench import records as stores
 from xbench.checked_store import damaged_units, open_checked
 from xbench.records import COLUMNS, Curve, Record, Store, Unit, stored
 
@@ -55,3 +56,21 @@ def test_what_is_written_is_what_is_read(found: tuple[Unit, list[Record], list[C
             frame = store.frame()
         assert list(frame.columns) == list(COLUMNS)
         assert isinstance(frame, pd.DataFrame)
+
+
+def test_records_read_in_parts_are_those_read_at_once(tmp_path: Path, monkeypatch) -> None:
+    unit = Unit("m", "", "deletion", 0)
+    written = [
+        Record(
+            *("data", f"image {i}", i, "net", "m", "", "deletion", 0),
+            *(None if i < 4 else i / 3, "ok", "", 1.0, 2.0, 0.0, 0.5, 0.0, i, i, 0.25, 0),
+        )
+        for i in range(10)
+    ]
+    with closing(open_checked(tmp_path / "records.sqlite", "run", print)) as store:
+        store.write(unit, written, [])
+        whole = store.frame()
+        monkeypatch.setattr(stores, "READ_AT_ONCE", 3)  # the first part has no values at all
+        pd.testing.assert_frame_equal(store.frame(), whole)
+        assert list(store.frame_of(0).index) == list(range(10))
+        assert len(store.frame_of(7)) == 0

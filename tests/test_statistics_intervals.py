@@ -13,6 +13,7 @@ from xbench.statistics.intervals import (
     median_interval,
     paired_difference,
     ratio_interval,
+    resample_counts,
 )
 
 
@@ -105,6 +106,22 @@ def test_the_median_and_its_interval() -> None:
     assert found.value == np.median(values)
     assert found.low < found.value < found.high
     assert found.low in values or found.high in values
+
+
+@pytest.mark.parametrize("units", [7, 640])  # kept for many sizes, and for the last one only
+def test_resamples_drawn_in_blocks_are_those_of_one_call(units: int) -> None:
+    rng = np.random.default_rng(3)
+    expected = rng.multinomial(units, np.full(units, 1 / units), size=2000)
+    assert np.array_equal(resample_counts(units, seed=3), expected)
+
+
+def test_medians_drawn_in_blocks_are_those_of_one_call() -> None:
+    values = np.random.default_rng(7).gamma(2.0, size=41)
+    draws = np.random.default_rng(0).integers(41, size=(250, 41))
+    low, high = np.quantile(np.median(values[draws], axis=1), [0.025, 0.975])
+    found = median_interval(values, resamples=250)
+    assert found.low == pytest.approx(low, abs=0.2)
+    assert found.high == pytest.approx(high, abs=0.2)
 
 
 def test_a_ratio_of_proportional_values_has_no_width() -> None:

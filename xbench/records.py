@@ -70,6 +70,8 @@ class Record:
 
 
 COLUMNS = tuple(f.name for f in fields(Record))
+READ_AT_ONCE = 20_000
+"""Rows read before they become typed columns, which take a small part of their memory."""
 _TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL", "float | None": "REAL"}
 
 
@@ -243,7 +245,8 @@ class Store:
     def _read(self, where: str, values: tuple[int, ...]) -> pd.DataFrame:
         query = f"SELECT * FROM records {where} ORDER BY {', '.join(KEY)}"
         try:
-            return _typed(pd.read_sql_query(query, self.db, params=values))
+            parts = pd.read_sql_query(query, self.db, params=values, chunksize=READ_AT_ONCE)
+            return pd.concat([_typed(part) for part in parts], ignore_index=True)
         except (sqlite3.Error, pd.errors.DatabaseError, ValueError, TypeError) as error:
             raise self.damaged(str(error)) from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from calls import Calls, Pixels
+from calls import SIZES, Calls, Pixels
 from torch import Tensor
 from torchvision.models import mobilenet_v2
 
@@ -60,7 +60,8 @@ class Bench:
         self.model, self.images, self.about = _material(settings)
         self.targets = self.model.logits(self.images).argmax(dim=1)
         self.ids = [f"image {i}" for i in range(len(self.images))]
-        self.calls = Calls(self.model, self.images, (LAYER, LAST))
+        sizes = SIZES[:2] if settings.quick else SIZES
+        self.calls = Calls(self.model, self.images, (LAYER, LAST), sizes)
         self.peer = Pixels(self.model, self.calls.order)
         self._maps: Tensor | None = None
         self._turn = 0

@@ -23,13 +23,18 @@ class Pixels(nn.Module):
     """A copy of a classifier's network from pixels in [0, 1], in one order in memory.
 
     This is what peers get: normalization, then the module as torchvision builds it.
+
+    Args:
+        model: whose network is meant.
+        order: in memory.
+        own: take the network itself instead of a copy.
     """
 
-    def __init__(self, model: Classifier, order: torch.memory_format) -> None:
+    def __init__(self, model: Classifier, order: torch.memory_format, *, own: bool = False) -> None:
         super().__init__()
         self.order = order
-        self.network = copy.deepcopy(model.module).to(memory_format=order).eval()
-        self.network.requires_grad_(True)
+        module = model.module if own else copy.deepcopy(model.module)
+        self.network = module.to(memory_format=order).eval().requires_grad_(True)
         self.register_buffer("mean", model.network.get_buffer("mean").clone())
         self.register_buffer("std", model.network.get_buffer("std").clone())
 
@@ -67,6 +72,7 @@ class Calls:
         model: whose network is meant.
         images: (N, C, H, W), for shape and device.
         layers: where tails begin.
+        sizes: batch sizes that are tried.
 
     Attributes:
         best: the fastest way for "forward", "backward" (a forward with its backward) and for the
@@ -74,7 +80,13 @@ class Calls:
         tried: seconds an image by kind, order and batch size, for the page.
     """
 
-    def __init__(self, model: Classifier, images: Tensor, layers: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        model: Classifier,
+        images: Tensor,
+        layers: tuple[str, ...],
+        sizes: tuple[int, ...] = SIZES,
+    ) -> None:
         self.device = model.device
         self.tried: dict[tuple[str, str, int], float] = {}
         self.best: dict[str, Best] = {}
@@ -86,7 +98,7 @@ class Calls:
         for name, order in ORDERS.items():
             one = copy.deepcopy(network).to(memory_format=order)
             rows = normalized.contiguous(memory_format=order)
-            for size in SIZES:
+            for size in sizes:
                 batch = _repeat(rows, size).contiguous(memory_format=order)
                 self._try("forward", name, size, _forward(one, batch))
                 self._try("backward", name, size, _backward(one, batch))

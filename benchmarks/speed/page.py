@@ -135,10 +135,11 @@ def peers(outcomes: Sequence[Outcome]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for one in rows:
+        goal = "" if one.row.goal is None else f">= {one.row.goal:g}{_mark(one)}"
         lines.append(
             f"| {one.row.name} | {one.what or one.failure} | {_seconds(one, 'ours')} | "
             f"{_seconds(one, 'limit')} | {_times(one.over_limit)} | {_seconds(one, 'peer')} | "
-            f"{_times(one.faster)} | >= {one.row.goal:g}{_mark(one)} | {one.agreement} |"
+            f"{_times(one.faster)} | {goal} | {one.agreement} |"
         )
     return "\n".join(lines) + "\n" if rows else ""
 

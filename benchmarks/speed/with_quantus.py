@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -10,7 +11,7 @@ import quantus
 from bench import Bench
 from calls import Pixels
 from quantus.helpers.model.pytorch_model import PyTorchModel
-from rows import Skipped, Work, peer_row
+from rows import ROWS, Row, Skipped, Work, peer_row
 
 from xbench.classifier.randomize import RandomizedNetwork, stages
 from xbench.errors import XbenchError
@@ -145,39 +146,57 @@ def _same_noise(bench: Bench, radius: float) -> Callable[..., np.ndarray]:
     return perturb
 
 
-@peer_row("Quantus max sensitivity", 1.9)
-def _max_sensitivity(bench: Bench) -> Work:
-    draws, radius = bench.some(10), 0.02
-    options = {**QUIET, "nr_samples": draws}
-    metric = quantus.MaxSensitivity(lower_bound=radius, **options)
+def _robustness(
+    kind: str, ours: str, spread: str, checked: bool, bench: Bench, radius: float = 0.02
+) -> Work:
+    """A robustness metric of Quantus, with or without the check that the class stays."""
+    draws = bench.some(10)
+    label = ours.format(draws=draws, radius=radius)
+    options = {**QUIET, "nr_samples": draws, "return_nan_when_prediction_changes": checked}
+    make = getattr(quantus, kind)
+    metric = make(**{spread: radius}, **options)
+
+    def agree(found: list[Any], theirs: Any) -> str:
+        values = found[0].details["same_prediction"] if checked else found[0].values
+        other = np.array(theirs, dtype=float)
+        return _apart(values.numpy()[np.isfinite(other)], other[np.isfinite(other)])
+
+    extra = ", predictions of all copies too" if checked else "; ours predicts all copies as well"
     return Work(
-        bench.metrics((f"max_sensitivity[draws={draws},radius={radius}]",), COUNT),
-        f"{draws} noisy copies, gradient, {COUNT} images; MaxSensitivity",
+        bench.metrics((label,), COUNT),
+        f"{draws} noisy copies, gradient, {COUNT} images; {kind}{extra}",
         lambda: _run(bench, metric, explains=True),
-        lambda ours, theirs: _apart(ours[0].values.numpy(), np.array(theirs, dtype=float)),
+        agree,
         lambda: _run(
-            bench,
-            quantus.MaxSensitivity(perturb_func=_same_noise(bench, radius), **options),
-            explains=True,
+            bench, make(perturb_func=_same_noise(bench, radius), **options), explains=True
         ),
     )
 
 
-@peer_row("Quantus local Lipschitz estimate", 10.0)
-def _lipschitz(bench: Bench) -> Work:
-    draws, radius = bench.some(10), 0.02
-    options = {**QUIET, "nr_samples": draws}
-    metric = quantus.LocalLipschitzEstimate(perturb_std=radius, **options)
-    return Work(
-        bench.metrics((f"local_lipschitz[draws={draws},radius={radius},normalize=false]",), COUNT),
-        f"{draws} noisy copies, gradient, {COUNT} images; LocalLipschitzEstimate",
-        lambda: _run(bench, metric, explains=True),
-        lambda ours, theirs: _apart(ours[0].values.numpy(), np.array(theirs, dtype=float)),
-        lambda: _run(
-            bench,
-            quantus.LocalLipschitzEstimate(perturb_func=_same_noise(bench, radius), **options),
-            explains=True,
-        ),
+for _name, _goal, _theirs, _ours, _spread in (
+    (
+        "Quantus max sensitivity",
+        1.9,
+        "MaxSensitivity",
+        "max_sensitivity[draws={draws},radius={radius}]",
+        "lower_bound",
+    ),
+    (
+        "Quantus local Lipschitz estimate",
+        10.0,
+        "LocalLipschitzEstimate",
+        "local_lipschitz[draws={draws},radius={radius},normalize=false]",
+        "perturb_std",
+    ),
+):
+    ROWS.append(Row(_name, _goal, "peer", partial(_robustness, _theirs, _ours, _spread, False)))
+    ROWS.append(
+        Row(
+            f"{_name}, predictions on both sides",
+            None,
+            "peer",
+            partial(_robustness, _theirs, _ours, _spread, True),
+        )
     )
 
 
@@ -201,7 +220,7 @@ class _Stages:
         """The network at each depth, made anew."""
         network = self._network()
         for stage, layers in enumerate(self._chosen(network)):
-            yield f"stage {stage}", Pixels(network.at(layers), self.bench.calls.order)
+            yield f"stage {stage}", Pixels(network.at(layers), self.bench.calls.order, own=True)
 
     @contextmanager
     def installed(self) -> Iterator[None]:

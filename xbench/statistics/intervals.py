@@ -27,6 +27,8 @@ RESAMPLES = 2000
 LEVEL = 0.95
 STUDENTIZED_FROM = 12
 """Images from which the bootstrap-t interval is used; with fewer, it is erratic."""
+LARGE = 2**20
+"""Counts of resamples above which only the last ones are kept."""
 REPEATED = 0.5
 """Share of distinct values below which values count as repeated: hits and misses, ranks."""
 
@@ -42,13 +44,24 @@ class Interval(NamedTuple):
 NOTHING = Interval(float("nan"), float("nan"), float("nan"))
 
 
-@functools.lru_cache(maxsize=16)
 def resample_counts(units: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Array:
     """How often every unit is drawn in every bootstrap resample, float64 (resamples, units)."""
+    kept = _few_counts if units * resamples <= LARGE else _many_counts
+    return kept(units, resamples, seed)
+
+
+def _counts(units: int, resamples: int, seed: int) -> Array:
     rng = np.random.default_rng(seed)
-    counts = rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
+    counts = np.empty((resamples, units))
+    for start in range(0, resamples, 100):  # the integers of all at once would be as large again
+        block = counts[start : start + 100]
+        block[:] = rng.multinomial(units, np.full(units, 1 / units), size=len(block))
     counts.flags.writeable = False  # the same draws serve all columns and metrics
     return counts
+
+
+_few_counts = functools.lru_cache(maxsize=16)(_counts)
+_many_counts = functools.lru_cache(maxsize=1)(_counts)
 
 
 def bca_columns(
@@ -139,8 +152,11 @@ def median_interval(
     if len(values) < 3:
         return Interval(median, float("nan"), float("nan"))
     rng = np.random.default_rng(seed)
-    draws = rng.integers(len(values), size=(resamples, len(values)))
-    found = np.sort(np.median(values[draws], axis=1))[:, None]
+    drawn = [
+        np.median(values[rng.integers(len(values), size=(100, len(values)))], axis=1)
+        for _ in range(0, resamples, 100)
+    ]
+    found = np.sort(np.concatenate(drawn)[:resamples])[:, None]
     score = np.array([special.ndtri((1 + level) / 2)])
     low, high = _bca_ends(found, np.array([median]), np.zeros(1), score)
     return Interval(median, float(low[0]), float(high[0]))
