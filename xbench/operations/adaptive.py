@@ -115,7 +115,8 @@ def following(positions: Integers, values: Floats, count: int) -> Integers:
     row, column = np.repeat(row, times), np.repeat(column, times)
     place = np.arange(len(row)) - np.repeat(np.cumsum(times) - times, times) + 1
     inside = np.floor(lengths[row, column] * place / parts[row, column] + 0.5)
-    return (positions[row, column] + inside.astype(np.int64)).reshape(len(positions), count)
+    found: Integers = positions[row, column] + inside.astype(np.int64)
+    return found.reshape(len(positions), count)
 
 
 def step_variances(positions: Integers, values: Floats) -> Floats:
@@ -134,15 +135,16 @@ def step_variances(positions: Integers, values: Floats) -> Floats:
     weights = np.exp(-np.abs(middles[:, :, None] - middles[:, None, :]) / REACH)
     near = (own[:, None, :] * weights).sum(axis=2) / weights.sum(axis=2)
     overall = squares.sum(axis=1, keepdims=True) / steps
-    return OWN * own + NEAR * near + OVERALL * overall + FLOOR
+    found: Floats = OWN * own + NEAR * near + OVERALL * overall + FLOOR
+    return found
 
 
 def error_of(positions: Integers, values: Floats) -> Floats:
     """The bound on the error of each curve's area, float64 (N,), see `Sampled.error`."""
     lengths = np.diff(positions, axis=1).astype(np.float64)
     variances = step_variances(positions, values) * lengths * (lengths**2 - 1) / 12
-    steps = lengths.sum(axis=1)
-    return COVERAGE * np.sqrt(variances.sum(axis=1)) / steps
+    found: Floats = COVERAGE * np.sqrt(variances.sum(axis=1)) / lengths.sum(axis=1)
+    return found
 
 
 def between(positions: Integers, values: Floats) -> Floats:
