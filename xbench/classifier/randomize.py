@@ -138,7 +138,7 @@ class RandomizedNetwork:
             for name, value in self._trained.items()
         }
         self._current: set[int] = set()
-        self._last: "Classifier | None" = None
+        self._last: Classifier | None = None
 
     @torch.no_grad()
     def at(self, chosen: Collection[int]) -> "Classifier":
