@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xbench.contracts import Geometry, Samples, Source
+from xbench.contracts import ConceptMasks, Geometry, LabelName, Samples, Source
 from xbench.errors import DataError
 from xbench.streams import seed_of
 
@@ -25,6 +25,7 @@ from ._images import (
     orientation,
     to_pixels,
 )
+from ._labelmaps import LabelMaps, joined, read_labels
 from ._masks import fit_mask
 
 Masks = Mapping[str, NDArray[np.bool_]]
@@ -40,12 +41,14 @@ class Item:
         label: class index, -1 where unknown.
         masks: from the stored width and height to bool masks (H, W) by name; the one called
             "truth" is the truth, the others become extras. None, or no "truth": no truth known.
+        labels: maps of label numbers, see `LabelMaps`; None where there are none.
     """
 
     id: str
     file: Path | Callable[[], bytes]
     label: int = -1
     masks: Callable[[tuple[int, int]], Masks] | None = None
+    labels: Callable[[], LabelMaps] | None = None
 
     def data(self) -> bytes:
         """The encoded image.
@@ -90,7 +93,10 @@ class FileSource(Source):
 
     Attributes:
         notes: what was assumed or left out, one sentence each.
+        label_names: what the numbers of the label maps stand for; set by sources that have some.
     """
+
+    label_names: Mapping[int, LabelName] = {}
 
     def __init__(
         self, name: str, items: Sequence[Item], geometry: Geometry, notes: Sequence[str] = ()
@@ -131,6 +137,22 @@ class FileSource(Source):
             truth_defined=truth.flatten(1).any(dim=1) if with_truth else None,
             extras=stacks,
         )
+
+    def concepts(self, indices: Sequence[int]) -> ConceptMasks | None:
+        """See `Source.concepts`.
+
+        Raises:
+            DataError: a label map cannot be read.
+        """
+        items = [self.items[index] for index in indices]
+        wanted = [(item.id, item.data, item.labels) for item in items if item.labels is not None]
+        if not self.label_names or len(wanted) < len(items):
+            return None
+        with _pool() as pool:
+            read = list(
+                pool.map(lambda one: read_labels(one[0], one[1], one[2], self.geometry), wanted)
+            )
+        return joined(read, self.label_names)
 
     def _read(self, item: Item) -> tuple[Tensor, dict[str, Tensor]]:
         try:

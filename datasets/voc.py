@@ -8,13 +8,14 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from xbench.contracts import Dataset, DatasetCard, Geometry, Source
+from xbench.contracts import Dataset, DatasetCard, Geometry, LabelName, Source
 from xbench.errors import DataError
 from xbench.registry import DATASETS
 
 from ._annotations import fit_labels, read_boxes
 from ._files import Choice, Item, check_area, open_items
 from ._finding import folder_of, part_of
+from ._labelmaps import LabelMaps
 from ._masks import boxes_mask, read_mask
 
 CLASSES = [
@@ -106,7 +107,8 @@ class Voc(Dataset):
             main = max(areas, key=lambda index: areas[index])
             own.append(main)
             image = root / "JPEGImages" / f"{name}.jpg"
-            items.append(Item(image.name, image, main, _drawer(path, read, main)))
+            labels = _labels_reader(path) if segmented else None
+            items.append(Item(image.name, image, main, _drawer(path, read, main), labels))
         if not items:
             raise DataError(f"No image of '{listing}' has an object of a known class.")
         labels, notes = fit_labels(own, len(CLASSES), classes, "PASCAL VOC")
@@ -115,6 +117,7 @@ class Voc(Dataset):
         source = open_items(f"voc:{self.root}", items, geometry, choice, notes)
         source.skipped = {**source.skipped, **unread}
         source.class_names = CLASSES
+        source.label_names = {n: LabelName(name, "object") for n, name in enumerate(CLASSES, 1)}
         return source
 
 
@@ -147,6 +150,17 @@ def _boxes(path: Path, size: tuple[int, int] | None = None) -> Layers:
 
 def _areas(layers: Layers) -> dict[int, int]:
     return {index: int(mask.sum()) for index, mask in layers.items() if mask.any()}
+
+
+def _labels_reader(path: Path) -> Callable[[], LabelMaps]:
+    """Reads the pixels of all classes of a segmentation, when they are asked for."""
+
+    def read() -> LabelMaps:
+        values = read_mask(path)
+        numbers = np.where(values < _VOID, values, 0).astype(np.int32)
+        return LabelMaps(maps=[numbers], kinds=frozenset(["object"]))
+
+    return read
 
 
 def _drawer(

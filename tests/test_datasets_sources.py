@@ -49,7 +49,7 @@ def save_mask(path: Path, values: np.ndarray) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["cifar10", "cifar100", "imagenet", "voc", "coco", "pets", "table"]
+    "name", ["broden", "cifar10", "cifar100", "imagenet", "voc", "coco", "pets", "table"]
 )
 def test_missing_folder_shows_the_layout(name: str, tmp_path: Path) -> None:
     dataset = DATASETS.create(f"{name}:{tmp_path / 'nowhere'}").value

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from nets import SmallCNN, build
@@ -13,7 +14,9 @@ from xbench.classifier import Classifier
 from xbench.contracts import Geometry
 from xbench.probes._concepts import TEXTURES, color_masks, concepts_of, shrunk
 from xbench.probes._concepts import scenes as planted
-from xbench.probes._dissection import dissect, last_layers
+from xbench.probes._dissected import color_table
+from xbench.probes._dissection import _ious, dissect, last_layers
+from xbench.probes.contract import nothing
 
 UNITS = ("red", "green", "blue", "stripes across", "nothing")
 
@@ -96,9 +99,9 @@ def test_masks_of_a_data_set_become_concepts() -> None:
     model = reference()
     samples = scenes(model, 8)
     found = concepts_of(samples, model.class_names)
-    shapes = [name for name, kind in found.kinds.items() if kind == "shape"]
+    shapes = [name for name, kind in found.kinds.items() if kind == "object"]
+    shapes.remove("distractors")
     assert set(shapes) == {model.class_names[label] for label in samples.labels.tolist()}
-    assert found.kinds["distractors"] == "object"
     total = sum(int(found.masks[name].sum()) for name in shapes)
     assert total == int(samples.truth.sum())
     assert shrunk(samples.truth, (8, 8)).shape == (8, 8, 8)
@@ -112,7 +115,8 @@ def test_the_exhibit_with_two_models(tmp_path: Path) -> None:
     table = exhibit.numbers["layers"].frame
     assert table["model"].tolist() == ["reference"] * 2 + ["reference-shortcut"] * 2
     assert (table["detectors"] <= table["units"]).all()
-    assert {"histograms", "histograms_2", "kinds", "concepts"} <= set(exhibit.images)
+    assert {"histograms", "kinds", "concepts"} <= set(exhibit.images)
+    assert any(said.startswith("reference-shortcut: ") for said in exhibit.caption)
     assert same(exhibit, one.run(model, scenes(model, 1)))
 
 
@@ -132,11 +136,60 @@ def test_layers_without_activations_are_found_too(cnn: Classifier) -> None:
         (("--limit", "2"), "scenes"),
         (("--beside", "referens"), "no model 'referens'"),
         (("--beside", "exact:and"), "one input size"),
-        (("--concepts", "nowhere.png"), "no image file"),
+        (("--beside", "reference"), "on the page already"),
+        (("--concepts", "nowhere.png"), "--concepts has no data set 'nowhere.png'"),
+        (("--concepts", "images"), "needs images"),
+        (("--clip-weights", "x.pt"), "belongs to --clip"),
     ],
 )
 def test_mistakes_are_one_sentence(words: tuple[str, ...], sentence: str) -> None:
     assert sentence in refused("dissect", *words, "--batch-size", "8")
+
+
+def test_colors_are_counted_by_layer_with_hand_made_units() -> None:
+    """Red, green and blue have one unit each of the four that change; the table says so."""
+    model = hand_made()
+    exhibit = probe("dissect", scenes=48, layers=1, share=0.04).run(model, nothing())
+    colors = exhibit.numbers["colors"].frame
+    assert dict(zip(colors["color"], colors["units"], strict=True)) == {
+        "red": 1,
+        "green": 1,
+        "blue": 1,
+    }
+    assert (colors["share"] == 0.25).all()
+    assert "colors" in exhibit.images
+    assert any("colors where they have most detectors" in said for said in exhibit.caption)
+
+
+def test_colors_rise_or_fall() -> None:
+    units = pd.DataFrame(
+        [
+            {"model": "m", "layer": layer, "concept": color, "kind": "color", "detector": True}
+            for layer, color in (("a", "red"), ("b", "blue"), ("b", "blue"), ("b", "red"))
+        ]
+    )
+    layers = pd.DataFrame({"model": "m", "layer": ["a", "b"], "units": [4, 10]})
+    found = color_table(units, layers).set_index(["color", "layer"])["share"]
+    assert found.to_dict() == {
+        ("blue", "a"): 0.0,
+        ("red", "a"): 0.25,
+        ("blue", "b"): 0.2,
+        ("red", "b"): 0.1,
+    }
+
+
+def test_only_labeled_images_count() -> None:
+    """A unit that is on but at one place: its IoU is taken over labeled images alone."""
+    masks = torch.zeros(4, 1, 2, 2, dtype=torch.bool)
+    masks[:2, :, 0] = True
+    known = torch.tensor([[True], [True], [False], [False]])
+    features = torch.arange(16.0).view(4, 1, 2, 2) + 1
+    features[3, 0, 1, 1] = 0
+    order = torch.arange(4)
+    every = _ious(features, torch.tensor([0.5]), masks, known | True, order, 4)
+    some = _ious(features, torch.tensor([0.5]), masks, known, order, 4)
+    assert float(every) == 4 / 15
+    assert float(some) == 4 / 8
 
 
 def test_the_command_on_a_data_set(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def test_all_probes_are_listed() -> None:
     assert names == [
         "agree",
         "choose",
+        "clip_dissect",
         "counterfactual",
         "dissect",
         "fool",

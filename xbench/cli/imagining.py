@@ -1,6 +1,7 @@
 """`xbench visualize`, `style` and `dissect`: what networks want to see, follow and tell apart."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -111,7 +112,11 @@ def style(
 @teach
 def dissect(
     concepts: Annotated[
-        str, typer.Option(help="planted, or a data set with masks such as voc:DIR.")
+        str,
+        typer.Option(
+            help="planted, or a data set with masks such as broden:DIR or voc:DIR; with --clip a "
+            "text file, one concept a line."
+        ),
     ] = "planted",
     limit: Annotated[int, typer.Option(help="Images, or planted scenes.")] = 96,
     layers: Annotated[int, typer.Option(help="The last so many layers.")] = 5,
@@ -119,6 +124,23 @@ def dissect(
     beside: Annotated[
         str, typer.Option(help="Further models on the same page, separated by commas.")
     ] = "",
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            help="Describe units in words by a joint image-text model, without masks: "
+            "open_clip:ARCHITECTURE or PATH.py:FUNCTION."
+        ),
+    ] = None,
+    clip_weights: Annotated[
+        Path | None, typer.Option(help="File of weights of open_clip:ARCHITECTURE.")
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(help="With --clip: the probing images, planted or such as images:DIR."),
+    ] = None,
+    similarity: Annotated[
+        str | None, typer.Option(help="With --clip: softwpmi, wpmi or correlation.")
+    ] = None,
     model: o.Model = "reference",
     weights: o.Weights = None,
     seed: o.Seed = 0,
@@ -126,17 +148,30 @@ def dissect(
     batch_size: o.BatchSize = "auto",
     folder: p.Out = None,
 ) -> None:
-    """Tell which units answer to which shapes, colors and textures, in which layers."""
+    """Tell which units answer to which shapes, colors, textures or words, in which layers."""
+    shared: dict[str, Any] = {"concepts": concepts, "layers": layers, "beside": beside}
+    if clip is None:
+        for name, value in (
+            ("--clip-weights", clip_weights),
+            ("--images", images),
+            ("--similarity", similarity),
+        ):
+            if value is not None:
+                raise ParameterError(f"{name} belongs to --clip; give --clip, or leave it out.")
+        values = {**shared, "scenes": limit, "cut": cut}
+    else:
+        values = {
+            **shared,
+            "clip": clip,
+            "clip_weights": str(clip_weights or ""),
+            "images": images or "planted",
+            "limit": limit,
+            "similarity": similarity or "softwpmi",
+        }
+    from xbench.probes.contract import nothing
     from xbench.probes.visualize import blank
 
     loaded = p.Loaded(model, weights, device, batch_size, None, seed)
-    own = concepts != "planted"
-    values = {
-        "concepts": "images" if own else "planted",
-        "scenes": 96 if own else limit,
-        "layers": layers,
-        "cut": cut,
-        "beside": beside,
-    }
-    samples = loaded.read([concepts], limit) if own else blank(loaded.model)
-    loaded.show("dissect", samples, values, folder)
+    made = (concepts if clip is None else images or "planted") == "planted"
+    samples = blank(loaded.model) if made else nothing()
+    loaded.show("dissect" if clip is None else "clip_dissect", samples, values, folder)

@@ -6,6 +6,7 @@ normalizes inside. A map is float32 (N, H, W), signed where the method is signed
 
 from xbench.contracts.boards import Board, BoardCard
 from xbench.contracts.cards import Card, DatasetCard, Direction, MethodCard, MetricCard
+from xbench.contracts.concepts import ConceptMasks, LabelName
 from xbench.contracts.data import Dataset, Geometry, Samples, Source
 from xbench.contracts.methods import Complete, Method, TruthMethod, check_maps
 from xbench.contracts.metrics import (
@@ -26,11 +27,13 @@ __all__ = [
     "Card",
     "Case",
     "Complete",
+    "ConceptMasks",
     "Dataset",
     "DatasetCard",
     "Direction",
     "Explain",
     "Geometry",
+    "LabelName",
     "Method",
     "MethodCard",
     "Metric",

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from xbench.contracts.cards import DatasetCard
+from xbench.contracts.concepts import ConceptMasks
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ class Source(ABC):
     @abstractmethod
     def read(self, indices: Sequence[int]) -> Samples:
         """The images at these positions, in this order."""
+
+    def concepts(self, indices: Sequence[int]) -> ConceptMasks | None:
+        """Masks of every concept on these images, None where the source knows none by name."""
+        return None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from xbench.classifier import Classifier, Layer
+from xbench.errors import ParameterError, UnsupportedError
+from xbench.models.loading import load_classifier
 from xbench.operations.pixels import upsample
-from xbench.probes._concepts import Concepts, shrunk
+from xbench.probes._concepts import Concepts, labeled, stacked
 
 LARGEST = 56
 _POOLED = ("MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d")
@@ -22,6 +24,9 @@ def last_layers(model: Classifier, image: Tensor, count: int) -> list[Layer]:
         model: the classifier.
         image: (1, C, H, W).
         count: at most so many, in order of execution.
+
+    Raises:
+        UnsupportedError: there is none.
     """
     traced = model.trace(image)
     spatial = [
@@ -33,42 +38,75 @@ def last_layers(model: Classifier, image: Tensor, count: int) -> list[Layer]:
         and layer.calls == 1
     ]
     active = [layer for layer in spatial if layer.kind in _ACTIVATIONS]
+    if not spatial:
+        raise UnsupportedError(f"'{model.name}' has no layer with feature maps to dissect.")
     return (active or spatial)[-count:]
 
 
+def beside(names: Sequence[str], model: Classifier) -> list[Classifier]:
+    """Further models for the same images.
+
+    Args:
+        names: as after --model.
+        model: the first one, whose device and batch size they share.
+
+    Raises:
+        ParameterError: another input size, or a model twice.
+    """
+    found: list[Classifier] = []
+    for spec in names:
+        if spec in (model.name, *(one.name for one in found)):
+            raise ParameterError(f"'{spec}' is on the page already; --beside takes other models.")
+        other = load_classifier(spec, device=str(model.device), batch_size=model.batch_size)
+        if other.geometry.crop != model.geometry.crop:
+            raise ParameterError(
+                f"'{spec}' sees {other.geometry.crop} pixels and '{model.name}' "
+                f"{model.geometry.crop}; only models of one input size go on one page."
+            )
+        found.append(other)
+    return found
+
+
 def dissect(
-    model: Classifier, layer: Layer, concepts: Concepts, share: float, chunk: int = 32
+    model: Classifier,
+    layer: Layer,
+    concepts: Concepts,
+    share: float,
+    masks: Tensor | None = None,
+    chunk: int = 32,
 ) -> pd.DataFrame:
     """IoU of every unit with its best concept.
 
     A unit's threshold is the activation that it exceeds on `share` of all places of all images; its
-    maps, upsampled, above the threshold are compared with the masks over all images together.
+    maps, upsampled, above the threshold are compared with the masks over all images together on
+    which the concept's kind is labeled.
 
     Args:
         model: the classifier.
         layer: whose channels are the units.
         concepts: images with masks.
         share: of the places at which a unit counts as active.
+        masks: those of the concepts at `mask_size`, if they are at hand.
         chunk: images at a time.
 
     Returns:
         one record a unit: unit, concept, kind, iou, and `chance`, the IoU with the best concept of
         masks that belong to other images.
     """
-    images = concepts.images.to(model.device)
+    images = concepts.images
     features = torch.cat(
         [
-            model.activations(images[start : start + chunk], layer)
+            model.activations(images[start : start + chunk].to(model.device), layer)
             for start in range(0, len(images), chunk)
         ]
     )
     names = list(concepts.masks)
-    size = (min(LARGEST, images.shape[2]), min(LARGEST, images.shape[3]))
-    masks = torch.stack([shrunk(concepts.masks[name], size) for name in names], dim=1)
+    masks = stacked(concepts, mask_size(images)) if masks is None else masks
+    known, order = labeled(concepts), torch.arange(len(images))
     threshold = thresholds(features, share)
-    true = _ious(features, threshold, masks.to(features), chunk)
-    turned = masks.roll(max(1, len(masks) // 2), dims=0)
-    chance = _ious(features, threshold, turned.to(features), chunk)
+    true = _ious(features, threshold, masks, known, order, chunk)
+    turned = order.roll(max(1, len(order) // 2))
+    chance = _ious(features, threshold, masks, known, turned, chunk)
     best = true.max(dim=1)
     constant = features.amax(dim=(0, 2, 3)) <= features.amin(dim=(0, 2, 3))
     frame = pd.DataFrame(
@@ -76,11 +114,16 @@ def dissect(
             "unit": range(len(true)),
             "concept": [names[int(index)] for index in best.indices],
             "kind": [concepts.kinds[names[int(index)]] for index in best.indices],
-            "iou": best.values.cpu().double().numpy(),
-            "chance": chance.max(dim=1).values.cpu().double().numpy(),
+            "iou": best.values.numpy(),
+            "chance": chance.max(dim=1).values.numpy(),
         }
     )
     return frame[~constant.cpu().numpy()].reset_index(drop=True)
+
+
+def mask_size(images: Tensor) -> tuple[int, int]:
+    """The size at which maps and masks of images (N, C, H, W) are compared."""
+    return min(LARGEST, int(images.shape[2])), min(LARGEST, int(images.shape[3]))
 
 
 def thresholds(features: Tensor, share: float) -> Tensor:
@@ -90,19 +133,34 @@ def thresholds(features: Tensor, share: float) -> Tensor:
     return flat.topk(place, dim=1).values[:, -1]
 
 
-def _ious(features: Tensor, threshold: Tensor, masks: Tensor, chunk: int) -> Tensor:
-    """IoU (C, K) of units above their thresholds with masks (N, K, h, w)."""
+def _ious(
+    features: Tensor, threshold: Tensor, masks: Tensor, known: Tensor, order: Tensor, chunk: int
+) -> Tensor:
+    """IoU (C, K) of units above their thresholds with masks bool (N, K, h, w).
+
+    Args:
+        features: (N, C, a, b).
+        threshold: (C,).
+        masks: of the concepts.
+        known: images on which a concept is labeled, bool (N, K); the others do not count.
+        order: which image's masks each image is compared with, (N,).
+        chunk: images at a time.
+    """
     size = (int(masks.shape[2]), int(masks.shape[3]))
-    shared = torch.zeros(features.shape[1], masks.shape[1], dtype=torch.float64)
-    active, covered = torch.zeros(features.shape[1]).double(), masks.double().sum(dim=(0, 2, 3))
+    shape = (features.shape[1], masks.shape[1])
+    shared, active = torch.zeros(shape).double(), torch.zeros(shape).double()
+    covered = torch.zeros(shape[1]).double()
     for start in range(0, len(features), chunk):
         part = upsample(features[start : start + chunk], size)
         on = (part >= threshold.view(1, -1, 1, 1)) & (part > part.amin())
+        rows = order[start : start + chunk]
+        some = (masks[rows] & known[rows, :, None, None]).to(features)
         flat = on.transpose(0, 1).flatten(1).float()
-        some = masks[start : start + chunk].transpose(0, 1).flatten(1)
-        shared += (flat @ some.T).double().cpu()
-        active += flat.sum(dim=1).double().cpu()
-    union = active[:, None] + covered.cpu()[None] - shared
+        shared += (flat @ some.transpose(0, 1).flatten(1).T).double().cpu()
+        counted = on.flatten(2).sum(dim=2).double().cpu()  # places of each unit on each image
+        active += counted.T @ known[rows].double()
+        covered += some.sum(dim=(0, 2, 3)).double().cpu()
+    union = active + covered[None] - shared
     return shared / union.clamp(min=1)
 
 

@@ -1,5 +1,6 @@
 """Images by gradient ascent on what a network answers to: a class, a unit, a whole layer."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -43,9 +44,10 @@ class Regularizers:
     tv: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.rate <= 0:
+        if self.steps < 1 or not self.rate > 0:  # also what is no number
             raise ParameterError("steps is at least 1 and rate above 0.")
-        if min(self.l2, self.blur, self.jitter, self.clip, self.tv) < 0 or self.clip >= 1:
+        weights = (self.l2, self.blur, self.jitter, self.clip, self.tv)
+        if not all(0 <= weight < math.inf for weight in weights) or self.clip >= 1:
             raise ParameterError("l2, blur, jitter, clip and tv are not negative; clip is below 1.")
 
 

@@ -1,5 +1,6 @@
 """Edits of an image: occlude, blur or recolor a box, paste a shape."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -123,7 +124,7 @@ def read_box(text: str, height: int, width: int) -> Box:
         values = [float(part) for part in parts]
     except ValueError:
         values = []
-    if len(values) != 4:
+    if len(values) != 4 or not all(map(math.isfinite, values)):
         raise ParameterError(
             f"A box is LEFT,TOP,RIGHT,BOTTOM in pixels, for example 10,10,40,40, not '{text}'."
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, get_type_hints
 
 import pandas as pd
+import torch
 
 from xbench.classifier import Classifier
 from xbench.contracts import Card, Samples
@@ -119,6 +120,11 @@ class Probe(ABC):
             )
         most = self.card.max_images
         return samples if most is None or len(samples) <= most else first(samples, most)
+
+
+def nothing() -> Samples:
+    """No image, for probes that make or read their own."""
+    return Samples(images=torch.zeros(0, 3, 0, 0), labels=torch.zeros(0).long(), ids=[])
 
 
 def first(samples: Samples, count: int) -> Samples:

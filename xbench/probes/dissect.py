@@ -1,32 +1,36 @@
 """Network dissection: which unit answers to which shape, color or texture, layer by layer."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
-import torch
 
 from xbench import names
 from xbench.classifier import Classifier
 from xbench.contracts import Samples
-from xbench.errors import ParameterError
-from xbench.models.loading import load_classifier
-from xbench.operations.pixels import upsample
-from xbench.probes import plots, sheets
-from xbench.probes._concepts import Concepts, concepts_of, scenes
+from xbench.errors import DataError, ParameterError, UnsupportedError
+from xbench.probes._concepts import Concepts, concepts_of, opened, scenes, stacked
+from xbench.probes._dissected import (
+    color_table,
+    kinds_of,
+    layer_pictures,
+    sentences,
+    unit_pictures,
+)
 from xbench.probes._dissection import (
+    beside,
     concept_counts,
     detects,
     dissect,
     last_layers,
     layer_table,
-    thresholds,
+    mask_size,
 )
-from xbench.probes.contract import PROBES, Exhibit, Picture, Probe, ProbeCard, Table, Tell, silent
-from xbench.probes.shared import about, rows_of
+from xbench.probes.contract import PROBES, Exhibit, Probe, ProbeCard, Table, Tell, silent
+from xbench.probes.shared import about
 
-_KINDS = ("shape", "color", "texture", "object")
-_SHOWN = 8
+LEAST = 4
+"""Images with which shares of places mean anything."""
 _LIMITS = (
     "A unit that overlaps with a concept answers where the concept is; it may answer to something "
     "else that comes with it.",
@@ -43,8 +47,9 @@ class Dissect(Probe):
 
     Attributes:
         concepts: "planted" for generated scenes of shapes, colors and textures; "images" for what
-            the given images have: labels with masks, further masks, colors of pixels.
-        scenes: number of generated scenes.
+            the given images have: labels with masks, further masks, colors of pixels; or a data
+            set that is read for them, such as `broden:DIR` or `voc:DIR`.
+        scenes: number of generated scenes, or of images of the data set.
         layers: the last so many layers with feature maps.
         cut: IoU above which a unit is a detector.
         share: of the places at which a unit counts as active.
@@ -68,10 +73,8 @@ class Dissect(Probe):
     )
 
     def __post_init__(self) -> None:
-        if self.concepts not in ("planted", "images"):
-            raise ParameterError(f"concepts is planted or images, not '{self.concepts}'.")
-        if self.layers < 1 or self.scenes < 8:
-            raise ParameterError("layers is at least 1, and scenes at least 8.")
+        if self.layers < 1 or self.scenes < LEAST:
+            raise ParameterError(f"layers is at least 1, and scenes (--limit) at least {LEAST}.")
         if not (0 < self.share < 1 and 0 <= self.cut < 1):
             raise ParameterError("share lies between 0 and 1, and cut from 0 up to 1.")
 
@@ -79,22 +82,27 @@ class Dissect(Probe):
         self, model: Classifier, samples: Samples, *, seed: int = 0, tell: Tell = silent
     ) -> Exhibit:
         """See `Probe.run`."""
-        concepts = self._concepts(model, samples, seed)
-        models = [model, *(self._other(spec, model) for spec in names.split(self.beside))]
+        models = [model, *beside(names.split(self.beside), model)]
+        concepts, samples = self._concepts(model, samples, seed)
+        if not concepts.masks:
+            raise DataError("There is no concept on these images; give more of them.")
+        masks = stacked(concepts, mask_size(concepts.images))
         parts, total = [], len(models) * self.layers
         for place, one in enumerate(models):
             layers = last_layers(one, concepts.images[:1].to(one.device), self.layers)
             for number, layer in enumerate(layers):
                 tell(place * self.layers + number, total, f"{one.name} {layer.name}")
-                found = dissect(one, layer, concepts, self.share)
+                found = dissect(one, layer, concepts, self.share, masks)
                 found.insert(0, "layer", layer.name)
                 found.insert(0, "model", one.name)
                 parts.append(found)
         tell(total, total, "dissected")
         units = pd.concat(parts, ignore_index=True)
+        if units.empty:
+            raise UnsupportedError("No unit of these layers changes from place to place.")
         units["detector"] = detects(units, self.cut)
         counts = concept_counts(units, self.cut)
-        table = layer_table(units, self.cut, [k for k in _KINDS if k in concepts.kinds.values()])
+        table = layer_table(units, self.cut, kinds_of(concepts))
         numbers = {
             "layers": Table(table, "Layers in order: units, detectors and their kinds of concept."),
             "units": Table(
@@ -105,140 +113,33 @@ class Dissect(Probe):
         }
         if len(counts):
             numbers["concepts"] = Table(counts, "Units that detect each concept, by layer.")
+        colors = color_table(units, table)
+        if len(colors):
+            numbers["colors"] = Table(colors, "Units of each layer that detect each color.")
         return Exhibit(
             title=f"Dissection of {', '.join(one.name for one in models)}",
             question=self.card.question,
-            caption=tuple(_sentences(units, table)),
-            images=self._pictures(model, concepts, units, table),
+            caption=tuple(sentences(units, table)),
+            images={
+                **layer_pictures(units, table, self.cut),
+                **unit_pictures(model, concepts, units, self.share),
+            },
             numbers=numbers,
             limits=_LIMITS,
             about=about(self, model, samples, seed, concepts=concepts.kinds),
         )
 
-    def _concepts(self, model: Classifier, samples: Samples, seed: int) -> Concepts:
+    def _concepts(self, model: Classifier, samples: Samples, seed: int) -> tuple[Concepts, Samples]:
+        """The concepts, and the images that they are on."""
         if self.concepts == "images":
             if len(samples) == 0:
                 raise ParameterError("concepts=images needs images; give a data set with masks.")
-            return concepts_of(samples, model.class_names)
+            return concepts_of(samples, model.class_names), samples
+        if self.concepts != "planted":
+            read, drawn, labels = opened(self.concepts, "--concepts", model, self.scenes, seed)
+            return concepts_of(read, labels, drawn), read
         crop = model.geometry.crop
         if len(samples):
             crop = (int(samples.images.shape[2]), int(samples.images.shape[3]))
         height, width = crop or (64, 64)
-        return scenes(self.scenes, height, width, model.geometry.channels, seed)
-
-    def _other(self, spec: str, model: Classifier) -> Classifier:
-        other = load_classifier(spec, device=str(model.device), batch_size=model.batch_size)
-        if other.geometry.crop != model.geometry.crop:
-            raise ParameterError(
-                f"'{spec}' sees {other.geometry.crop} pixels and '{model.name}' "
-                f"{model.geometry.crop}; only models of one input size go on one page."
-            )
-        return other
-
-    def _pictures(
-        self, model: Classifier, concepts: Concepts, units: pd.DataFrame, table: pd.DataFrame
-    ) -> dict[str, Picture]:
-        images = {}
-        kinds = [kind for kind in _KINDS if kind in table.columns]
-        for place, (name, part) in enumerate(table.groupby("model", sort=False)):
-            panels = {
-                row["layer"]: units[(units["model"] == name) & (units["layer"] == row["layer"])][
-                    "iou"
-                ].to_numpy()
-                for row in rows_of(part)
-            }
-            ending = "" if place == 0 else f"_{place + 1}"
-            images[f"histograms{ending}"] = Picture(
-                plots.histograms(panels, label="IoU with the best concept", mark=self.cut),
-                f"{name}: IoU of the units of each layer with their best concept; the line is the "
-                "cut.",
-            )
-            images[f"kinds{ending}"] = Picture(
-                plots.stacked(
-                    part["layer"].tolist(),
-                    {kind: part[kind].tolist() for kind in kinds},
-                    label="detectors",
-                ),
-                f"{name}: detectors of each layer by kind of concept.",
-            )
-        images["concepts"] = Picture(
-            sheets.columns_of(_examples(concepts), 8), "The concepts, each on one of the images."
-        )
-        shown = units[(units["model"] == model.name) & units["detector"]]
-        if len(shown):
-            images["units"] = Picture(
-                _unit_sheet(model, concepts, shown, self.share),
-                f"The clearest unit of each concept in {model.name}: the images on which it is "
-                "active most, where it answers, and whether the concept is in the image.",
-            )
-        return images
-
-
-def _examples(concepts: Concepts) -> dict[str, sheets.Tile]:
-    tiles = {}
-    for name, mask in concepts.masks.items():
-        row = int(mask.flatten(1).sum(dim=1).argmax())
-        picture = sheets.masks(concepts.images[row], [(mask[row].float(), (0, 158, 115))])
-        tiles[f"{name} ({concepts.kinds[name]})"] = sheets.Tile(picture)
-    return tiles
-
-
-def _unit_sheet(model: Classifier, concepts: Concepts, units: pd.DataFrame, share: float) -> bytes:
-    """A row a concept: its clearest unit on the four images on which it is active most."""
-    best = units.sort_values("iou", ascending=False).drop_duplicates("concept").head(_SHOWN)
-    lines, heads = [], []
-    for row in rows_of(best):
-        layer = model.layer(str(row["layer"]), concepts.images[:1])
-        every = model.activations(concepts.images.to(model.device), layer)
-        features = every[:, int(row["unit"])]
-        active = features >= thresholds(features[:, None], share)
-        top = active.flatten(1).sum(dim=1).topk(min(4, len(features))).indices.cpu()
-        size = (int(concepts.images.shape[2]), int(concepts.images.shape[3]))
-        maps = upsample(features[top.to(features.device)], size).cpu()
-        line = []
-        for place, image in enumerate(top.tolist()):
-            picture = sheets.overlay(concepts.images[image], maps[place], signed=False)
-            line.append(sheets.Tile(sheets.photo(concepts.images[image])))
-            mask = concepts.masks[str(row["concept"])][image]
-            line.append(sheets.Tile(picture, "here" if bool(mask.any()) else "not here"))
-        lines.append(line)
-        heads.append(f"{row['concept']} unit {row['unit']} of {row['layer']} IoU {row['iou']:.2f}")
-    return sheets.sheet(lines, names=heads, side=110)
-
-
-def _sentences(units: pd.DataFrame, table: pd.DataFrame) -> list[str]:
-    said = []
-    for name, part in table.groupby("model", sort=False):
-        rows: list[dict[str, Any]] = rows_of(part)
-        best = max(rows, key=lambda row: row["share"])
-        total = sum(row["detectors"] for row in rows)
-        said.append(
-            f"{name}: {total} of {sum(row['units'] for row in rows)} units in the last "
-            f"{len(rows)} layers detect a concept, most in {best['layer']} ({best['share']:.0%})."
-        )
-        for kind in ("color", "shape", "texture"):
-            if kind in part and int(part[kind].sum()):
-                shares = [row[kind] / row["units"] for row in rows]
-                said.append(
-                    f"Detectors of a {kind}, from the first to the last of these layers: "
-                    f"{', '.join(f'{share:.0%}' for share in shares)} of the units "
-                    f"({_trend(shares)})."
-                )
-        found = units[(units["model"] == name) & units["detector"]]
-        if len(found):
-            first = rows_of(found.sort_values("iou", ascending=False).head(1))[0]
-            said.append(
-                f"The clearest unit is {first['unit']} of {first['layer']}: {first['concept']}, "
-                f"IoU {first['iou']:.2f} (chance {first['chance']:.2f})."
-            )
-    return said
-
-
-def _trend(shares: list[float]) -> str:
-    order = torch.tensor(shares)
-    if len(shares) < 2 or bool((order == order[0]).all()):
-        return "no trend"
-    peak = int(order.argmax())
-    if peak == len(shares) - 1:
-        return "they rise to the end"
-    return "they fall" if peak == 0 else f"most in the layer {peak + 1} of {len(shares)}"
+        return scenes(self.scenes, height, width, model.geometry.channels, seed), samples

@@ -113,7 +113,12 @@ def run_study(
         name = step.probe.card.name
         tell(number, len(study.steps), step.title or name)
         shown = samples if step.limit is None else first(samples, step.limit)
-        exhibit = step.probe.value.run(model, shown, seed=study.seed)
+        heading = step.title or name
+
+        def told(done: int, total: int, what: str, heading: str = heading) -> None:
+            tell(done, total, f"{heading}: {what}")
+
+        exhibit = step.probe.value.run(model, shown, seed=study.seed, tell=told)
         parts.append(Part(exhibit, step.title, step.why, f"{number + 1}_{name}_"))
     tell(len(study.steps), len(study.steps), "written")
     return parts

@@ -1,5 +1,6 @@
 """Style transfer, and the question that follows: do maps keep to the content?"""
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -87,9 +88,9 @@ class Style(Probe):
     )
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.rate <= 0:
+        if self.steps < 1 or not self.rate > 0:
             raise ParameterError("steps is at least 1 and rate above 0.")
-        if min(self.content, self.style, self.tv) < 0:
+        if not all(0 <= weight < math.inf for weight in (self.content, self.style, self.tv)):
             raise ParameterError("The weights content, style and tv are not negative.")
 
     def run(

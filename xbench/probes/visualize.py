@@ -73,6 +73,8 @@ class Visualize(Probe):
             raise ParameterError(
                 "Say what to visualize: a class, --unit LAYER:NUMBER, or --dream LAYER."
             )
+        if self.target is not None and not _listed(self.target):
+            raise ParameterError(f"'{self.target}' names no class; give a name or a number.")
         if self.octaves < 1 or self.code < 1:
             raise ParameterError("octaves and code are numbers of at least 1.")
         d.Regularizers(self.steps, self.rate, self.l2, self.blur, self.jitter, self.clip, self.tv)
@@ -96,8 +98,7 @@ class Visualize(Probe):
         return self._layer(model, samples, seed, tell)
 
     def _classes(self, model: Classifier, samples: Samples, seed: int, tell: Tell) -> Exhibit:
-        names = [name for name in str(self.target).split(",") if name.strip()]
-        classes = [class_index(model, samples, name) for name in names]
+        classes = [class_index(model, samples, name) for name in _listed(str(self.target))]
         images, rows, curves, tiles = {}, [], {}, []
         for place, index in enumerate(classes):
             name = class_name(model, index)
@@ -234,6 +235,10 @@ def _exhibit(
     )
 
 
+def _listed(target: str) -> list[str]:
+    return [name for name in target.split(",") if name.strip()]
+
+
 def blank(model: Classifier) -> Samples:
     """A gray image of the model's size.
 
@@ -253,8 +258,16 @@ def _generator(spec: str, code: Tensor, like: Tensor) -> nn.Module:
         raise ModelError(f"A generator is PATH.py:FUNCTION, not '{spec}'.")
     module = build_python(Path(path).expanduser(), function, None).module
     module = module.to(code.device).eval().requires_grad_(False)
-    with torch.no_grad():
-        made = module(code)
+    try:
+        with torch.no_grad():
+            made = module(code)
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"The generator cannot take a code of length {code.shape[1]} ({first}); see --code."
+        ) from error
+    if not isinstance(made, Tensor):
+        raise ModelError(f"The generator gives a {type(made).__name__} instead of images.")
     if tuple(made.shape[1:]) != tuple(like.shape):
         raise ModelError(
             f"The generator gives images {tuple(made.shape[1:])}; the model takes "
