@@ -107,8 +107,8 @@ class Voc(Dataset):
             main = max(areas, key=lambda index: areas[index])
             own.append(main)
             image = root / "JPEGImages" / f"{name}.jpg"
-            labels = _labels_reader(path) if segmented else None
-            items.append(Item(image.name, image, main, _drawer(path, read, main), labels))
+            known = _labels_reader(path) if segmented else None
+            items.append(Item(image.name, image, main, _drawer(path, read, main), known))
         if not items:
             raise DataError(f"No image of '{listing}' has an object of a known class.")
         labels, notes = fit_labels(own, len(CLASSES), classes, "PASCAL VOC")

@@ -63,7 +63,8 @@ class Profile:
 
     def json(self) -> dict[str, Any]:
         """Plain data; what is not known is None."""
-        return _plain(asdict(self))
+        found: dict[str, Any] = _plain(asdict(self))
+        return found
 
 
 def profile(records: pd.DataFrame, timing: Timing | None, *, cpu: bool) -> Profile:
