@@ -11,7 +11,7 @@ import torch
 from conformance import networks
 
 from xbench.classifier import Classifier
-from xbench.conformance import check, check_card, examine
+from xbench.conformance import _like, check, check_card, examine
 from xbench.contracts import Method, MethodCard, TruthMethod
 from xbench.errors import ParameterError, UnsupportedError
 from xbench.matrix import NETWORKS, Cell, matrix, matrix_markdown, pictures, reduced
@@ -299,6 +299,30 @@ def test_one_image_has_no_neighbors():
     model, images = given()
     with pytest.raises(ParameterError, match="at least two images"):
         check(chosen(Good()), model, images[:1])
+
+
+def test_twins_in_float64_take_rows_of_float32_whatever_their_batch_size():
+    model, images = given()
+    exact = _like(model, batch_size=7, double=True)
+    whole = exact.gradients(images, targets := torch.arange(7) % 5)
+    single = _like(exact, batch_size=1).gradients(images, targets)
+    torch.testing.assert_close(single, whole, rtol=0, atol=1e-7 * float(whole.abs().max()))
+    assert model.network.get_buffer("mean").dtype == torch.float32
+
+
+def test_what_float64_cannot_settle_is_said():
+    model, images = given()
+
+    class Single(Sociable):
+        """Knows float32 only."""
+
+        def spoil(self, model, maps, streams):
+            return super().spoil(
+                model, maps @ torch.eye(maps.shape[2], dtype=torch.float32), streams
+            )
+
+    found = check(chosen(Single()), model, images)
+    assert "float64 could not settle it (RuntimeError)" in found[0]
 
 
 def test_the_page_shows_refusals_by_number():
