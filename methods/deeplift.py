@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from xbench.classifier import Classifier
 from xbench.classifier.preparation import ACTIVATIONS, prepared
+from xbench.classifier.single import right_with_hooks
 from xbench.contracts import MethodCard
 from xbench.registry import METHODS
 from xbench.streams import Streams
@@ -227,7 +228,8 @@ def _rescaled(module: nn.Module) -> Iterator[_Rescale]:
             handles.append(layer.register_forward_hook(rule.note))
             handles.append(layer.register_full_backward_hook(rule.back))
     try:
-        yield rule
+        with right_with_hooks(module):
+            yield rule
     finally:
         for handle in handles:
             handle.remove()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from xbench.classifier import Classifier
 from xbench.classifier.preparation import ACTIVATIONS, prepared
+from xbench.classifier.single import right_with_hooks
 from xbench.contracts import Method, MethodCard
 from xbench.operations.imputers import mean_color
 from xbench.operations.pixels import upsample
@@ -112,11 +113,12 @@ def _bias_terms(module: nn.Module) -> Iterator[list[Tensor]]:
         ):
             bias = _bias(layer)
             if bias is not None:
-                handles.append(layer.register_full_backward_hook(_explicit(terms, bias)))
+                handles.append(layer.register_forward_hook(_explicit(terms, bias)))
         elif isinstance(layer, ACTIVATIONS) and not isinstance(layer, nn.ReLU):
             handles += _implicit(terms, layer)
     try:
-        yield terms
+        with right_with_hooks(module):
+            yield terms
     finally:
         for handle in handles:
             handle.remove()
@@ -133,12 +135,13 @@ def _bias(layer: nn.Module) -> Tensor | None:
 
 
 def _explicit(terms: list[Tensor], bias: Tensor):  # type: ignore[no-untyped-def]
-    def hook(layer: nn.Module, _: object, out: tuple[Tensor, ...]) -> None:
+    def forward(layer: nn.Module, _: object, output: Tensor) -> None:
         places = (1, -1) if isinstance(layer, nn.Linear) else (1, -1, 1, 1)
-        shape = places if out[0].ndim == len(places) else (1, -1)
-        terms.append(out[0] * bias.view(shape))
+        shape = places if output.ndim == len(places) else (1, -1)
+        if output.requires_grad:  # not a full backward hook, see `right_with_hooks`
+            output.register_hook(lambda gradient: terms.append(gradient * bias.view(shape)))
 
-    return hook
+    return forward
 
 
 def _implicit(terms: list[Tensor], layer: nn.Module):  # type: ignore[no-untyped-def]

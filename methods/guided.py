@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from xbench.classifier import Classifier
 from xbench.classifier.preparation import activations, is_relu, prepared
+from xbench.classifier.single import right_with_hooks
 from xbench.contracts import MethodCard
 from xbench.errors import InvalidMapError, UnsupportedError
 from xbench.registry import METHODS
@@ -139,7 +140,8 @@ def _ruled(copy: Classifier, rule: Rule) -> Iterator[set[int]]:
         if is_relu(module)
     ]
     try:
-        yield met
+        with right_with_hooks(copy.module):
+            yield met
     finally:
         for handle in handles:
             handle.remove()
