@@ -53,7 +53,7 @@ reproduce: $(STAMP)
 	$(VENV)/bin/xbench reproduce --page docs/reproduce.md
 
 matrix: $(STAMP)
-	OMP_NUM_THREADS=1 $(VENV)/bin/xbench matrix --out docs/matrix.md
+	OMP_NUM_THREADS=1 $(VENV)/bin/xbench matrix --workers 2 --out docs/matrix.md
 
 site: $(STAMP)
 	$(VENV)/bin/xbench docs docs

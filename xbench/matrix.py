@@ -2,7 +2,9 @@
 
 import copy
 import gc
+import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
@@ -80,6 +82,32 @@ def matrix(
             verdict = examine(method, classifier, images, guard=guard, costly=_COSTLY)
             gc.collect()  # copies of the network hold each other
             yield Cell(entry.name, f"{network} gray" if gray else network, verdict)
+
+
+def matrix_by_workers(
+    methods: Sequence[Entry[Method]],
+    tables: Sequence[tuple[str, bool]],
+    workers: int,
+) -> Iterator[Cell]:
+    """Like `matrix`, networks side by side in processes of one thread each, in the same order.
+
+    Args:
+        methods: entries of the registry.
+        tables: (network, gray) pairs.
+        workers: processes at once.
+    """
+    chosen = [entry.name for entry in methods]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        tasks = [pool.submit(_cells_of, chosen, *table) for table in tables]
+        for task in tasks:
+            yield from task.result()
+
+
+def _cells_of(chosen: Sequence[str], network: str, gray: bool) -> list[Cell]:
+    torch.set_num_threads(1)
+    entries = {entry.name: entry for entry in METHODS.entries()}
+    return list(matrix([entries[name] for name in chosen], [network], gray=gray))
 
 
 def build_network(name: str, *, gray: bool = False, batch_size: int = 7) -> Classifier:
