@@ -38,7 +38,7 @@ class Counting:
         """Count, and kill."""
         self.steps[what] += 1
         if self.kill_after == self.steps.total():
-            pid = self.workers[0].pid
+            pid = next(worker.pid for worker in self.workers if worker.begun)
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
 

@@ -130,10 +130,10 @@ class Classifier:
             if self._layers is None:
                 self._layers = len(weights_in_order(self.module, self.network.normalize(sample)))
             facts = {"height": shape[-2], "width": shape[-1], "classes": self.classes(sample)}
-        return Facts({**facts, "layers": self._layers, **read("last_conv")}, read)
+        return Facts({"layers": self._layers, **facts, **read("last_conv")}, read)
 
     def _layer_facts(self, sample: Tensor, role: str) -> dict[str, object]:
-        with self.counter.paused(), suppress(ModelError):  # unknown names are refused in use
+        with self.counter.paused(), suppress(*(() if role == "last_conv" else (ModelError,))):
             if layer := self.find_layer(role, sample):
                 return {"channels": layer.channels, "tail": self._tail(layer, sample) is not None}
         return {"channels": 0, "tail": False}

@@ -34,12 +34,16 @@ class ProcessWorker:
         maps: folder of the maps, which it writes itself.
         identity: of the run; a worker that loads anything else is refused.
         threads: for the CPU, None as torch decides.
+
+    Attributes:
+        begun: whether it was ever ready for chunks.
     """
 
     def __init__(
         self, make: Make, device: str, maps: Path, identity: str, threads: int | None = None
     ) -> None:
         self.name = device
+        self.begun = False
         self._arguments = (make, device, maps, threads)
         self._identity = identity
         self._process: BaseProcess | None = None
@@ -87,6 +91,7 @@ class ProcessWorker:
                 else f"The worker on {self.name} loads another model, data or protocol than this "
                 "process; something changed on disk since the start."
             )
+        self.begun = True
 
     def _how_it_ended(self) -> str:
         assert self._process is not None
