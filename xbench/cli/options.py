@@ -74,6 +74,9 @@ CellSeconds = Annotated[
     float | None,
     typer.Option(help="Interrupt a method or metric that takes longer on one chunk of images."),
 ]
+Chunk = Annotated[
+    int, typer.Option(min=1, help="Images that are worked on together; shards are whole chunks.")
+]
 CpuFallback = Annotated[
     bool, typer.Option("--cpu-fallback", help="Cells without memory on the device run on the CPU.")
 ]

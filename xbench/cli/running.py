@@ -51,6 +51,7 @@ def run(
     budget: o.Budget = None,
     cell_seconds: o.CellSeconds = None,
     cpu_fallback: o.CpuFallback = False,
+    chunk: o.Chunk = 16,
     shard: o.Shard = None,
     devices: o.Devices = None,
     engine: o.Engine = "local",
@@ -74,8 +75,8 @@ def run(
         max_map_calls=max_map_calls or None, twin=twin, only_correct=only_correct,
         reading=reading, training=training, until_decided=until_decided, leaders=leaders,
         budget=budget,
-        cell_seconds=cell_seconds, cpu_fallback=cpu_fallback, shard=shard, devices=devices,
-        engine=engine, address=address, workers=workers,
+        cell_seconds=cell_seconds, cpu_fallback=cpu_fallback, chunk=chunk, shard=shard,
+        devices=devices, engine=engine, address=address, workers=workers,
         out=out_folder, resume=resume,
     )  # fmt: skip
     with LiveProgress(err, quiet=quiet) as progress:
