@@ -57,7 +57,7 @@ def to_pixels(cam: Tensor, images: Tensor, *, relu: bool) -> Tensor:
 
 def weigh(weights: Tensor, activations: Tensor) -> Tensor:
     """Sum over channels of weight times feature map: (N, K) and (N, K, h, w) to (N, h, w)."""
-    return torch.einsum("nk,nkhw->nhw", weights, activations)
+    return torch.einsum("nk,nkhw->nhw", weights.to(activations), activations)
 
 
 def unit_range(maps: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ FAMILIES = (
 # and move a map by more; whether it was rounding shows in float64, where nothing of it is left.
 RELATIVE = 1e-4
 SAME = 1e-6
+_CLASSES = 4  # whose maps may show a contrast
 COSTLY = 100  # calls an image from which the checks make do with fewer explanations
 
 
@@ -216,11 +217,21 @@ class _Examination:
             found.append(f"{self._name} draws from the global random state; draw from `streams`.")
         if not torch.equal(images, kept):
             found.append(f"{self._name} writes into the images; work on a copy.")
-        if bool((whole.amax(dim=(1, 2)) <= whole.amin(dim=(1, 2))).all()):
+        if not self._varies(images, targets, whole):
             found.append(f"{self._name} gives maps without contrast; refuse such a model instead.")
         if not self.method.card.signed and bool((whole < 0).any()):
             found.append(f"{self._name} has negative values where its card says signed=False.")
         return whole, found
+
+    def _varies(self, images: Tensor, targets: Tensor, whole: Tensor) -> bool:
+        """Whether any map has contrast; a ReLU may leave those of one class empty."""
+        classes = self.model.classes(images)
+        for step in range(min(classes, _CLASSES)):
+            others = (targets + step) % classes
+            maps = self._maps(self.model, images, others) if step else whole
+            if bool((maps.amax(dim=(1, 2)) > maps.amin(dim=(1, 2))).any()):
+                return True
+        return False
 
     def _same(
         self,

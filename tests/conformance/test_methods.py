@@ -301,6 +301,18 @@ def test_one_image_has_no_neighbors():
         check(chosen(Good()), model, images[:1])
 
 
+def test_a_constant_map_is_a_finding_unless_another_class_has_contrast():
+    class Shy(Good):
+        """Shows nothing for the class that the model chooses, as a ReLU may."""
+
+        def explain(self, model, images, targets, *, streams):
+            maps = super().explain(model, images, targets, streams=streams)
+            return maps * (model.logits(images).argmax(dim=1) != targets)[:, None, None]
+
+    assert check(chosen(Shy(), forwards="2"), *given()) == []
+    assert any("maps without contrast" in found for found in check(chosen(Blind()), *given()))
+
+
 def test_twins_in_float64_take_rows_of_float32_whatever_their_batch_size():
     model, images = given()
     exact = _like(model, batch_size=7, double=True)
