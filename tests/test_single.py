@@ -18,7 +18,8 @@ class NormLast(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), activation(),
-            nn.Conv2d(8, 8, 3), activation(), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Conv2d(8, 8, 3), activation(), nn.BatchNorm2d(8),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         )  # fmt: skip
         self.head = nn.Linear(8, 5)
 
