@@ -15,7 +15,7 @@ from xbench.contracts import Geometry
 from xbench.probes._concepts import TEXTURES, color_masks, concepts_of, shrunk
 from xbench.probes._concepts import scenes as planted
 from xbench.probes._dissected import color_table
-from xbench.probes._dissection import _ious, dissect, last_layers
+from xbench.probes._dissection import _ious, dissect, last_layers, most_active
 from xbench.probes.contract import nothing
 
 UNITS = ("red", "green", "blue", "stripes across", "nothing")
@@ -176,6 +176,13 @@ def test_colors_rise_or_fall() -> None:
         ("blue", "b"): 0.2,
         ("red", "b"): 0.1,
     }
+
+
+def test_units_that_are_rarely_on_are_shown_where_they_are() -> None:
+    """Their threshold is zero, which is no activity."""
+    features = torch.zeros(6, 4, 4)
+    features[4, 1, 1], features[2, :2, 1] = 0.5, 0.1
+    assert most_active(features, 0.3, 2) == [2, 4]
 
 
 def test_only_labeled_images_count() -> None:

@@ -78,6 +78,7 @@ def test_the_seed_and_images_of_a_study_are_kept(tmp_path: Path) -> None:
         ("title = ", "not valid TOML"),
         ("title = 'x'", "no [[part]]"),
         ("titel = 'x'", "has no 'titel'"),
+        ("question = 3\n[[part]]\nprobe = 'agree'", "question is a text"),
         ("[[part]]\ntitle = 'x'", "names no probe"),
         ("[[part]]\nprobe = 'agre'", "Did you mean agree"),
         ("[[part]]\nprobe = 'agree'\nwith = { method = 'x' }", "no parameter 'method'"),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from probing import probe, reference, same, scenes, sound
@@ -11,7 +12,7 @@ from xbench.classifier.layers import stages
 from xbench.contracts import Samples
 from xbench.errors import DataError
 from xbench.probes.contract import pick
-from xbench.probes.style import Losses, features, gram, transfer
+from xbench.probes.style import Losses, _sentences, features, gram, transfer
 
 
 def test_a_gram_matrix_forgets_places_and_keeps_products() -> None:
@@ -64,6 +65,19 @@ def test_the_same_image_twice_keeps_every_map() -> None:
     row = table.numbers["methods"].frame.iloc[0]
     assert row["correlation"] > 0.999
     assert row["correlation_style_image"] == pytest.approx(1)
+
+
+def test_a_map_that_correlates_with_nothing_does_not_keep_to_the_content() -> None:
+    row = {"method": "m", "iou_style_image": 0.07, "correlation_style_image": 0.0}
+    told = [
+        _sentences(pd.DataFrame([{**row, "iou": iou, "correlation": correlation}]))[0]
+        for iou, correlation in ((0.3, 0.6), (0.12, 0.01), (0.08, 0.6))
+    ]
+    assert [sentence.endswith("it keeps to the content.") for sentence in told] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_one_image_is_too_few() -> None:

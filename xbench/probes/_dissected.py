@@ -9,7 +9,7 @@ from xbench.classifier import Classifier
 from xbench.operations.pixels import upsample
 from xbench.probes import plots, sheets
 from xbench.probes._concepts import Concepts
-from xbench.probes._dissection import thresholds
+from xbench.probes._dissection import most_active
 from xbench.probes._edits import COLORS
 from xbench.probes.contract import Picture
 from xbench.probes.shared import rows_of
@@ -151,13 +151,12 @@ def _unit_sheet(model: Classifier, concepts: Concepts, units: pd.DataFrame, shar
         layer = model.layer(str(row["layer"]), concepts.images[:1])
         every = model.activations(concepts.images.to(model.device), layer)
         features = every[:, int(row["unit"])]
-        active = features >= thresholds(features[:, None], share)
-        top = active.flatten(1).sum(dim=1).topk(min(4, len(features))).indices.cpu()
+        top = most_active(features, share, 4)
         size = (int(concepts.images.shape[2]), int(concepts.images.shape[3]))
-        maps = upsample(features[top.to(features.device)], size).cpu()
+        maps = upsample(features[top], size).cpu()
         masks = concepts.masks[str(row["concept"])]
         line = []
-        for place, image in enumerate(top.tolist()):
+        for place, image in enumerate(top):
             picture = sheets.overlay(concepts.images[image], maps[place], signed=False)
             line.append(sheets.Tile(sheets.photo(concepts.images[image])))
             here = bool(masks[image].any())

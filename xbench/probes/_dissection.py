@@ -133,6 +133,12 @@ def thresholds(features: Tensor, share: float) -> Tensor:
     return flat.topk(place, dim=1).values[:, -1]
 
 
+def most_active(features: Tensor, share: float, count: int) -> list[int]:
+    """The images on which a unit (N, h, w) is active at most places, as `dissect` counts them."""
+    active = (features >= thresholds(features[:, None], share)) & (features > features.amin())
+    return active.flatten(1).sum(dim=1).topk(min(count, len(features))).indices.tolist()
+
+
 def _ious(
     features: Tensor, threshold: Tensor, masks: Tensor, known: Tensor, order: Tensor, chunk: int
 ) -> Tensor:

@@ -77,6 +77,8 @@ def read_study(path: Path) -> Study:
     if not isinstance(parts, list) or not parts or not all(isinstance(p, dict) for p in parts):
         raise ParameterError(f"The study {path} has no [[part]]; each names a probe.")
     question = content.get("question", [])
+    if not isinstance(question, str | list):
+        raise ParameterError(f"The study {path}: question is a text, or a list of them.")
     return Study(
         title=_text(content, "title", path.stem.replace("_", " ")),
         question=tuple([question] if isinstance(question, str) else map(str, question)),

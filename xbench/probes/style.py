@@ -34,6 +34,7 @@ from xbench.probes.maps import DEFAULT_METHODS, Maps, choose, class_name, explai
 from xbench.probes.shared import about, rows_of
 
 _CHANCE = SHARE / (2 - SHARE)
+_ALIKE = 0.1  # rank correlation below which two maps are not alike
 _LIMITS = (
     "Classifiers without the smooth features of VGG give rough style pictures; the losses are "
     "those of the chosen network, so what counts as style is what that network calls so.",
@@ -274,7 +275,8 @@ def _maps(model: Classifier, found: Maps, images: Tensor, index: int) -> bytes:
 def _sentences(table: pd.DataFrame) -> list[str]:
     said = []
     for row in rows_of(table):
-        keeps = row["iou"] > 1.5 * max(row["iou_style_image"], _CHANCE)
+        above = row["iou"] > 1.5 * max(row["iou_style_image"], _CHANCE)
+        keeps = above and row["correlation"] > max(_ALIKE, 1.5 * row["correlation_style_image"])
         said.append(
             f"{row['method']}: rank correlation of the map before and after "
             f"{row['correlation']:.2f} and IoU {row['iou']:.2f} (with the style image's map "
