@@ -134,8 +134,9 @@ def sentences(units: pd.DataFrame, table: pd.DataFrame, words: int, top: int) ->
         shares = [row["share"] for row in rows]
         said.append(
             f"{name}: a word describes {described} of {total} units in the last {len(rows)} layers "
-            f"better than chance (by chance up to {total / 20:.0f} would), most in {best['layer']} "
-            f"({best['share']:.0%}; from layer to layer {trend(shares)})."
+            f"better than chance (by chance up to {total / 20:.0f} would"
+            f"{', so it tells nothing' if described <= total / 20 else ''}), most in "
+            f"{best['layer']} ({best['share']:.0%}; from layer to layer {trend(shares)})."
         )
         found = units[(units["model"] == name) & units["described"]]
         clear = ", ".join(
