@@ -9,7 +9,7 @@ from torch import Tensor
 from xbench.classifier import Classifier
 from xbench.errors import ParameterError
 from xbench.operations.imputers import mean_color
-from xbench.operations.pixels import fill
+from xbench.operations.pixels import fill, rows_of
 from xbench.streams import Streams
 
 Output = Literal["logit", "probability"]
@@ -86,7 +86,7 @@ def masked_scores(
     def build(index: Tensor) -> Tensor:
         image, step = index // count, index % count
         mask = keep(image, step)[:, None].to(images)
-        return torch.lerp(fills[image], images[image], mask.expand(-1, images.shape[1], -1, -1))
+        return torch.lerp(rows_of(fills, image), rows_of(images, image), mask)
 
     def read(logits: Tensor, index: Tensor) -> Tensor:
         return score_of(logits, targets[index // count], output)

@@ -70,8 +70,15 @@ def add_rows(totals: Tensor, owners: Tensor, values: Tensor) -> None:
         owners: int64 (B,).
         values: (B, ...).
     """
-    for owner in owners.unique().tolist():
-        totals[owner] += values[owners == owner].sum(dim=0, dtype=totals.dtype)
+    start = 0
+    for owner, count in zip(*_runs(owners), strict=True):
+        totals[owner] += values[start : start + count].sum(dim=0, dtype=totals.dtype)
+        start += count
+
+
+def _runs(owners: Tensor) -> tuple[list[int], list[int]]:
+    found, counts = owners.unique_consecutive(return_counts=True)
+    return found.tolist(), counts.tolist()
 
 
 def row_blocks(model: Classifier, count: int, like: Tensor) -> Iterator[Tensor]:

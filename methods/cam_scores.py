@@ -13,7 +13,7 @@ from xbench.classifier import Classifier
 from xbench.classifier.network import target_logit
 from xbench.contracts import Method, MethodCard
 from xbench.errors import ParameterError
-from xbench.operations.pixels import fill, upsample
+from xbench.operations.pixels import fill, rows_of, upsample
 from xbench.registry import METHODS
 from xbench.streams import Streams
 
@@ -219,6 +219,7 @@ class _Trial:
         base = fill(
             images, self.fill, mean=self.model.network.get_buffer("mean").flatten(), streams=streams
         )
+        change = images - base
 
         def build(index: Tensor) -> Tensor:
             image = index // (channels * samples)
@@ -229,7 +230,7 @@ class _Trial:
                 mask = mask * ((sample + 1) / samples).view(-1, 1, 1)
             if self.stdev > 0:
                 mask = mask + self.stdev * self._noise(image, channel, sample, size, streams)
-            return base[image] + mask[:, None] * (images[image] - base[image])
+            return (mask[:, None] * rows_of(change, image)).add_(rows_of(base, image))
 
         logits = self.model.rows(n * channels * samples, build, like=images)
         owner = torch.arange(n, device=images.device).repeat_interleave(channels * samples)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from xbench.classifier import Classifier
 from xbench.contracts import MethodCard
+from xbench.operations.pixels import rows_of
 from xbench.registry import METHODS
 from xbench.streams import Streams
 
@@ -73,11 +74,12 @@ class IntegratedGradients(PixelMethod):
     ) -> Tensor:
         steps = self.n_steps
         totals = gather(len(images), images.shape[1:], images)
+        change = images - start
 
         def build(index: Tensor) -> Tensor:
             image = index // steps
             alpha = ((index % steps + 0.5) / steps).view(-1, 1, 1, 1).to(images)
-            return start[image] + alpha * (images[image] - start[image])
+            return (alpha * rows_of(change, image)).add_(rows_of(start, image))
 
         for index, _, gradients, _ in model.gradient_rows(
             len(images) * steps, build, targets.repeat_interleave(steps), like=images

@@ -10,12 +10,14 @@ from torch import Tensor
 from xbench.classifier import Classifier
 from xbench.contracts import Method, MethodCard
 from xbench.cost import Cost
+from xbench.operations.pixels import rows_of
 from xbench.registry import METHODS
 from xbench.streams import Streams
 
 from ._pixel import PixelMethod, add_rows, gather, require, row_blocks
 
 Statistic = Literal["mean", "mean_square", "variance"]
+_POWERS: dict[str, tuple[int, ...]] = {"mean": (1,), "mean_square": (2,), "variance": (1, 2)}
 
 
 @METHODS.register
@@ -86,25 +88,22 @@ class SmoothGrad(PixelMethod):
         """The statistic of the base's attributions, float32 (N, C, H, W) or (N, 1, H, W)."""
         base, n = self.method, self.n_samples
         sigma = self.stdev * (images.amax(dim=(1, 2, 3)) - images.amin(dim=(1, 2, 3)))
-        sums: tuple[Tensor, Tensor] | None = None
+        sums: dict[int, Tensor] = {}  # of the attributions to each power that is read
         for index in row_blocks(model, len(images) * n, images):
             owner = index // n
             noise = _noise(images, owner.tolist(), (index % n).tolist(), streams)
-            rows = images[owner] + sigma[owner].view(-1, 1, 1, 1) * noise
+            rows = noise.mul_(sigma[owner].view(-1, 1, 1, 1)).add_(rows_of(images, owner))
             own = streams.select(owner.tolist()).scoped(f"{streams.scope}/base")
-            values = _channels(base, model, rows, targets[owner], own).double()
-            if sums is None:
-                shape = tuple(values.shape[1:])
-                sums = gather(len(images), shape, images), gather(len(images), shape, images)
-            add_rows(sums[0], owner, values)
-            add_rows(sums[1], owner, values.square())
-        assert sums is not None
-        return self._read(sums[0] / n, sums[1] / n).float()
-
-    def _read(self, mean: Tensor, square: Tensor) -> Tensor:
-        if self.statistic == "mean":
-            return mean
-        return square if self.statistic == "mean_square" else (square - mean.square()).clamp(min=0)
+            values = _channels(base, model, rows, targets[owner], own)
+            for power in _POWERS[self.statistic]:
+                if power not in sums:
+                    sums[power] = gather(len(images), tuple(values.shape[1:]), images)
+                add_rows(sums[power], owner, values if power == 1 else values.double().square())
+        means = {power: total / n for power, total in sums.items()}
+        if self.statistic == "variance":
+            return (means[2] - means[1].square()).clamp(min=0).float()
+        (mean,) = means.values()
+        return mean.float()
 
 
 def _noise(images: Tensor, owners: list[int], copies: list[int], streams: Streams) -> Tensor:

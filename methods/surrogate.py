@@ -107,13 +107,15 @@ class Lime(Method):
         distances = _distances.pairwise_distances(data, data[:1], metric="cosine").ravel()
         # the library's random state is used by no step of a ridge fit; 0 keeps it off numpy's own
         base = _lime.LimeBase(self._kernel, random_state=0)
+        # a selection of all features only changes their order, by one more regression
+        chosen_anyway = self.selection == "auto" and not self.n_features
         _, found, _, _ = base.explain_instance_with_data(
             data,
             scores[:, None],
             distances,
             label=0,
             num_features=self.n_features or data.shape[1],
-            feature_selection=self.selection,
+            feature_selection="none" if chosen_anyway else self.selection,
         )
         weights = np.zeros(data.shape[1])
         for feature, weight in found:

@@ -11,7 +11,7 @@ from xbench.classifier.randomize import HOWS, ORDERS, RandomizedNetwork, stages
 from xbench.contracts import Case, Metric, MetricCard, Scores
 from xbench.errors import ParameterError
 from xbench.operations.ranks import average_ranks, pearson
-from xbench.operations.similarity import map_ssim
+from xbench.operations.similarity import map_windows
 from xbench.registry import METRICS
 from xbench.streams import Streams
 
@@ -101,6 +101,7 @@ class CascadingRandomization(Metric):
         chosen = stages(len(random.layers), self.depths, self.order)
         own = self._maps(case, None, "trained weights", streams)
         own_ranks, own_abs = average_ranks(own.flatten(1)), _abs_ranks(own)
+        windows = map_windows(own)
         series: dict[str, list[Tensor]] = {"spearman": [], "abs_spearman": [], "ssim": []}
         if self.similarity not in series:
             series[self.similarity] = []
@@ -109,7 +110,7 @@ class CascadingRandomization(Metric):
             maps = self._maps(case, random.at(layers), call, streams)
             series["spearman"].append(pearson(own_ranks, average_ranks(maps.flatten(1))))
             series["abs_spearman"].append(pearson(own_abs, _abs_ranks(maps)))
-            series["ssim"].append(map_ssim(own, maps))
+            series["ssim"].append(windows.ssim(map_windows(maps)))
             if len(series) > 3:
                 found = similarity(self.similarity, own, maps, streams, stage)
                 series[self.similarity].append(found)

@@ -48,6 +48,18 @@ def test_few_images_decide_by_the_mean_and_say_so() -> None:
     assert "nothing can be shown" in advice.reasons[-1]
 
 
+def test_a_gate_tells_who_fails_and_ranks_none_of_those_that_pass() -> None:
+    labels, calls = ["near", "far", "blind"], [9.0, 1.0, 0.0]
+    values = np.tile([0.30, 0.05, 0.90], (12, 1))
+    gate = Column("cascading_randomization", "lower", values, 0.4)
+    advice = recommend(labels, [gate, column([0.9, 0.1, 2.0], 0.01)], calls, 12)
+    assert advice.setting == "near"
+    assert advice.reasons[0] == "blind (0.90) fails cascading randomization (0.4 or more)."
+    assert recommend(labels, [gate], calls, 12).setting == "far"  # the cheaper one that passes
+    nobody = Column("cascading_randomization", "lower", values + 0.5, 0.4)
+    assert "trust none" in recommend(labels, [nobody], calls, 12).reasons[0]
+
+
 def test_the_window_of_a_linear_networks_cells_is_found(tmp_path: Path) -> None:
     """Occlusion by the network's own cells and its own zero is exact; nothing else is."""
     model, samples = exact("linear", 6)

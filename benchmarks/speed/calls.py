@@ -37,6 +37,7 @@ class Pixels(nn.Module):
         self.network = module.to(memory_format=order).eval().requires_grad_(True)
         self.register_buffer("mean", model.network.get_buffer("mean").clone())
         self.register_buffer("std", model.network.get_buffer("std").clone())
+        self.eval()  # which some peers insist on, of the outermost module, too
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (N, K) of pixels (N, C, H, W)."""

@@ -1,6 +1,8 @@
 """Rows against captum and lime, which get the network in the faster order and full batches."""
 
+import itertools
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -56,23 +58,41 @@ def _smooth(bench: Bench) -> Work:
     count, samples, stdev = 2, bench.some(24), 0.15
     images, targets = bench.images[:count], bench.targets[:count]
     tunnel = NoiseTunnel(Saliency(bench.peer))
-    spread = float((images.amax(dim=(1, 2, 3)) - images.amin(dim=(1, 2, 3))).mean())
+    label = f"smoothgrad[n_samples={samples},stdev={stdev}]"
+    spreads = (images.amax(dim=(1, 2, 3)) - images.amin(dim=(1, 2, 3))).tolist()
+    at_once = ROWS_A_CALL // count
 
     def peer() -> Tensor:
         found = tunnel.attribute(
             images.clone(),
             nt_type="smoothgrad",
             nt_samples=samples,
-            nt_samples_batch_size=ROWS_A_CALL // count,
-            stdevs=stdev * spread,
+            nt_samples_batch_size=at_once,
+            stdevs=stdev * sum(spreads) / count,
             target=targets,
             abs=False,
         )
         return found.sum(dim=1)
 
-    what = f"{samples} noisy copies, {count} images; NoiseTunnel, other draws of noise"
-    label = f"smoothgrad[n_samples={samples},stdev={stdev}]"
-    return Work(bench.method(label, count), what, peer, _apart)
+    def same() -> Tensor:
+        """With our noise, whose size is that of each image; theirs has one size for all."""
+        streams, calls = bench.streams(count, label), itertools.count()
+
+        def normal(_: object, like: Tensor) -> Tensor:
+            first = at_once * next(calls)
+            copies = range(first, first + len(like) // count)
+            rows = [
+                stdev * spreads[i] * torch.randn(like.shape[1:], generator=generator)
+                for i in range(count)
+                for generator in (streams.generator(i, "noise", copy) for copy in copies)
+            ]
+            return torch.stack(rows).to(like)
+
+        with mock.patch.object(torch, "normal", normal):
+            return peer()
+
+    what = f"{samples} noisy copies, {count} images; NoiseTunnel over Saliency, {ROWS_A_CALL} rows"
+    return Work(bench.method(label, count), what, peer, _apart, same)
 
 
 @peer_row("captum occlusion", 1.4)

@@ -58,7 +58,7 @@ def calibration_key(
 
 
 def best_batch_size(step: Callable[[int], None], key: str, device: torch.device) -> int:
-    """The smallest batch size within 5 % of the fastest time an image.
+    """The smallest batch size within 2 % of the fastest time an image.
 
     The measurement is kept on disk, so that the same command on the same machine always uses the
     same batches and gives the same numbers to the last bit.
@@ -120,7 +120,7 @@ def _measure(step: Callable[[int], None], device: torch.device) -> int:
         if full or worse == 2 or times[-1] > 2.0:
             break
     best = min(seconds.values())
-    return min(size for size, value in seconds.items() if value <= 1.05 * best)
+    return min(size for size, value in seconds.items() if value <= 1.02 * best)
 
 
 def _peak_memory() -> int:

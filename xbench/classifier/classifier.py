@@ -229,7 +229,7 @@ class Classifier:
         """
 
         def work(index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-            rows = build(index).detach().clone().requires_grad_(True)
+            rows = build(index).detach().requires_grad_(True)
             with torch.enable_grad():
                 scores = (score or target_logit)(self.network(rows), targets[index])
                 (gradient,) = torch.autograd.grad(scores.sum(), rows)

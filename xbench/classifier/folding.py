@@ -4,8 +4,6 @@ In evaluation mode a normalization behind a convolution is an affine map of its 
 one convolution: the same logits and gradients to rounding, with less memory to pass through.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules import module as hooks
@@ -36,29 +34,30 @@ class Folded:
         self._module = module
         self._graph = graph
         self._pairs = pairs
+        self._tables = [
+            table
+            for convolution, norm, _ in pairs
+            for table in (convolution._parameters, norm._parameters, norm._buffers)
+        ]
+        self._norms = [vars(norm) for _, norm, _ in pairs]
+        self._watch = Watch(module)
         self._state: list[tuple[int, int]] = []
 
     def get(self) -> nn.Module | None:
-        """The folded network, None while hooks, training or gradients of weights need all of it."""
-        if is_watched(self._module):
+        """The folded network, None while the network is watched, trained or otherwise built."""
+        if not self._watch.is_quiet() or any(norm["training"] for norm in self._norms):
             return None
         state = []
-        for tensor in self._sources():
-            if tensor.requires_grad:
-                return None
-            state.append((tensor.data_ptr(), tensor._version))
-        if any(norm.training for _, norm, _ in self._pairs):
-            return None
+        for table in self._tables:
+            for tensor in table.values():
+                if tensor is not None:
+                    if tensor.requires_grad:
+                        return None
+                    state.append((tensor.data_ptr(), tensor._version))
         if state != self._state:
             self._renew()
             self._state = state
         return self._graph
-
-    def _sources(self) -> Iterator[Tensor]:
-        for convolution, norm, _ in self._pairs:
-            for owner in (convolution, norm):
-                yield from (value for value in owner._parameters.values() if value is not None)
-            yield from (value for value in norm._buffers.values() if value is not None)
 
     @torch.no_grad()
     def _renew(self) -> None:
@@ -77,6 +76,34 @@ class Folded:
             assert both.bias is not None
             both.weight.copy_(weight)
             both.bias.copy_(bias)
+
+
+class Watch:
+    """Tells at every call, in microseconds, whether a network is as it was and no hook listens.
+
+    Args:
+        module: the network as it is meant to be.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        parts = list(module.modules())
+        self._children = [(part._modules, list(part._modules.values())) for part in parts]
+        self._attributes = [(vars(part), vars(part).get("forward")) for part in parts]
+        self._hooks = [[vars(part)[name] for part in parts] for name in _OWN]
+
+    def is_quiet(self) -> bool:
+        """Whether all parts are in their places, with their own forward, and nobody listens."""
+        if any(getattr(hooks, name) for name in _GLOBAL) or any(map(any, self._hooks)):
+            return False
+        return (
+            all(list(table.values()) == parts for table, parts in self._children)
+            and all(own.get("forward") is forward for own, forward in self._attributes)
+            and all(
+                own[name] is table
+                for name, tables in zip(_OWN, self._hooks, strict=True)
+                for (own, _), table in zip(self._attributes, tables, strict=True)
+            )
+        )
 
 
 def is_watched(module: nn.Module) -> bool:

@@ -70,7 +70,11 @@ class Network(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """What the user's module expects: (images - mean) / std."""
-        normalized = (images - self.get_buffer("mean")) / self.get_buffer("std")
+        normalized = images - self.get_buffer("mean")
+        if normalized.requires_grad:
+            normalized = normalized / self.get_buffer("std")
+        else:
+            normalized /= self.get_buffer("std")  # memory is what this step costs
         return normalized.contiguous(memory_format=self.memory_format or torch.contiguous_format)
 
     def __call__(self, images: Tensor) -> Tensor:

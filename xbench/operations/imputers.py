@@ -15,7 +15,7 @@ from torch import Tensor
 
 from xbench.clocks import CLOCKS
 from xbench.errors import ParameterError
-from xbench.operations.pixels import fill
+from xbench.operations.pixels import fill, rows_of
 from xbench.operations.solvers import (
     FOUR_NEIGHBORS,
     ROAD_NEIGHBORS,
@@ -69,16 +69,17 @@ class Imputer:
             return self._filled(owner, drop)
 
     def _filled(self, owner: Tensor, drop: Tensor) -> Tensor:
-        rows = self.images[owner]
+        rows = rows_of(self.images, owner)
         if self.tokens:
             return rows
         if self.content is not None:
-            return torch.where(drop, self.content[owner], rows)
-        assert self.solve is not None
-        solved = self.solve(rows, drop)
-        if self.noise is not None:
-            solved = solved + self.noise[owner]
-        return torch.where(drop, solved, rows)
+            filled = rows_of(self.content, owner)
+        else:
+            assert self.solve is not None
+            filled = self.solve(rows.contiguous(), drop)
+            if self.noise is not None:
+                filled = filled + rows_of(self.noise, owner)
+        return torch.lerp(rows, filled, drop.to(rows))  # exact at 0 and 1; `where` is far slower
 
 
 def check_imputer(name: str) -> None:

@@ -13,6 +13,25 @@ from xbench.streams import Streams
 Pooling = Literal["sum", "abs_sum", "max_abs", "mean", "l2"]
 
 
+def rows_of(stack: Tensor, owner: Tensor) -> Tensor:
+    """The rows stack[owner], (B, ...), to be read only.
+
+    Where all belong to one image they are views of it, which spares copies; not on a GPU, where
+    asking would wait for all that runs there.
+
+    Args:
+        stack: (N, ...), one row an image.
+        owner: int64 (B,), the image of each row.
+
+    >>> rows_of(torch.tensor([[1.0], [2.0]]), torch.tensor([1, 1])).tolist()
+    [[2.0], [2.0]]
+    """
+    if owner.device.type == "cpu" and len(owner) and bool((owner == owner[0]).all()):
+        first = int(owner[0])
+        return stack[first : first + 1].expand(len(owner), *stack.shape[1:])
+    return stack[owner]
+
+
 def pool_channels(values: Tensor, how: str) -> Tensor:
     """One value a pixel from one value a channel: (N, C, H, W) to (N, H, W).
 

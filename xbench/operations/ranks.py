@@ -1,5 +1,6 @@
 """Rank operations: orders with seeded random ties, average ranks, correlations."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,24 +26,40 @@ def order_ranks(maps: Tensor, streams: Streams, *tag: str | int) -> Tensor:
     return ranks.scatter_(1, order, positions)
 
 
+def sorted_rows(values: Tensor) -> Tensor:
+    """Every row from the smallest value up, (N, M)."""
+    if values.device.type != "cpu":
+        return values.sort(dim=1).values
+    return torch.from_numpy(np.sort(values.detach().numpy(), axis=1))  # vectorized, unlike torch's
+
+
+def _order(values: Tensor) -> Tensor:
+    """The places of every row's values from the smallest up, ties in any order, int64 (N, M)."""
+    if values.device.type != "cpu":
+        return values.argsort(dim=1)
+    return torch.from_numpy(np.argsort(values.detach().numpy(), axis=1))
+
+
 def average_ranks(values: Tensor) -> Tensor:
     """Ranks from 1, ties sharing their average, float64 (N, M).
 
     >>> average_ranks(torch.tensor([[3.0, 1.0, 3.0]])).tolist()
     [[2.5, 1.0, 2.5]]
     """
-    ordered, order = values.sort(dim=1, stable=True)
-    size = values.shape[1]
+    order = _order(values)
+    ordered = values.gather(1, order)
     new = torch.ones_like(ordered, dtype=torch.bool)
     new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    group = new.cumsum(dim=1) - 1
-    positions = torch.arange(1, size + 1, device=values.device, dtype=torch.float64)
-    positions = positions.expand(values.shape)
-    zeros = torch.zeros(values.shape, device=values.device, dtype=torch.float64)
-    total = zeros.scatter_add(1, group, positions)
-    count = zeros.scatter_add(1, group, torch.ones_like(positions))
-    mean = (total / count.clamp(min=1)).gather(1, group)
-    return torch.empty_like(mean).scatter_(1, order, mean)
+    mean = torch.arange(1, values.shape[1] + 1, device=values.device, dtype=torch.float64)
+    mean = mean.expand(values.shape)
+    if values.device.type != "cpu" or not bool(new.all()):  # asking a GPU would wait for it
+        group = new.cumsum(dim=1) - 1
+        zeros = torch.zeros(values.shape, device=values.device, dtype=torch.float64)
+        total = zeros.scatter_add(1, group, mean)
+        count = zeros.scatter_add(1, group, torch.ones_like(mean))
+        mean = (total / count.clamp(min=1)).gather(1, group)
+    ranks = torch.empty(values.shape, device=values.device, dtype=torch.float64)
+    return ranks.scatter_(1, order, mean)
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """How alike two maps are: SSIM in two dimensions, HOG descriptors, overlap of the top pixels."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ from skimage.feature import hog
 from torch import Tensor
 
 from xbench.operations.pixels import gaussian_kernel
-from xbench.operations.ranks import spearman, top_mask
+from xbench.operations.ranks import sorted_rows, spearman, top_mask
 from xbench.streams import Streams
 
 _SIGMA, _RADIUS = 1.5, 5
@@ -20,7 +22,7 @@ def quantile(values: Tensor, share: float) -> Tensor:
     >>> quantile(torch.tensor([[4.0, 1.0, 2.0, 3.0, 5.0]]), 0.5).item()
     3.0
     """
-    ordered = values.sort(dim=1).values
+    ordered = sorted_rows(values)
     position = share * (values.shape[1] - 1)
     low = int(position)
     high = min(low + 1, values.shape[1] - 1)
@@ -51,22 +53,52 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         in [-1, 1]; NaN where an image is constant or a side is shorter than the window.
     """
-    if min(first.shape[1:]) < 2 * _RADIUS + 1:
-        return torch.full((first.shape[0],), torch.nan, dtype=torch.float64, device=first.device)
-    a, b = first.double(), second.double()
-    mean_a, mean_b, square_a, square_b, product = (_window(x) for x in (a, b, a * a, b * b, a * b))
-    var_a, var_b = square_a - mean_a**2, square_b - mean_b**2
-    covariance = product - mean_a * mean_b
-    value = ((2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)) / (
-        (mean_a**2 + mean_b**2 + _C1) * (var_a + var_b + _C2)
-    )
-    constant = _constant(first) | _constant(second)
-    return value.flatten(1).mean(dim=1).masked_fill(constant, torch.nan)
+    return Windows.of(first).ssim(Windows.of(second))
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A stack of images with its local moments, to be compared with many others by SSIM.
+
+    Attributes:
+        images: float64 (N, H, W).
+        mean, variance: at the positions where the window fits, (N, H', W'); empty where none does.
+    """
+
+    images: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    @staticmethod
+    def of(images: Tensor) -> "Windows":
+        """Of images in [0, 1], (N, H, W)."""
+        images = images.double()
+        if min(images.shape[1:]) < 2 * _RADIUS + 1:
+            empty = images.new_empty(images.shape[0], 0, 0)
+            return Windows(images, empty, empty)
+        mean = _window(images)
+        return Windows(images, mean, _window(images * images) - mean**2)
+
+    def ssim(self, other: "Windows") -> Tensor:
+        """See `ssim`."""
+        if self.mean.numel() == 0:
+            return self.images.new_full((len(self.images),), torch.nan)
+        product = _window(self.images * other.images) - self.mean * other.mean
+        value = ((2 * self.mean * other.mean + _C1) * (2 * product + _C2)) / (
+            (self.mean**2 + other.mean**2 + _C1) * (self.variance + other.variance + _C2)
+        )
+        constant = _constant(self.images) | _constant(other.images)
+        return value.flatten(1).mean(dim=1).masked_fill(constant, torch.nan)
 
 
 def map_ssim(first: Tensor, second: Tensor) -> Tensor:
     """SSIM of two stacks of maps, each absolute and scaled by `unit_scale`, float64 (N,)."""
-    return ssim(unit_scale(first), unit_scale(second))
+    return map_windows(first).ssim(map_windows(second))
+
+
+def map_windows(maps: Tensor) -> Windows:
+    """Maps (N, H, W), absolute and scaled by `unit_scale`, ready to be compared by SSIM."""
+    return Windows.of(unit_scale(maps))
 
 
 def hog_similarity(first: Tensor, second: Tensor, cell: int = 16) -> Tensor:

@@ -18,6 +18,7 @@ from xbench.probes.maps import Maps
 from xbench.probes.shared import counted
 from xbench.registry import METRICS, Chosen
 from xbench.running.cases import bind
+from xbench.statistics.gates import LIMITS
 from xbench.statistics.intervals import mean_interval
 from xbench.streams import Streams
 
@@ -36,11 +37,13 @@ class Column:
         label: of the metric.
         direction: "higher", "lower" or "none".
         values: float64 (images, settings), NaN where undefined.
+        limit: where the metric is a gate, the mean from which on a method fails; it ranks none.
     """
 
     label: str
     direction: str
     values: Array
+    limit: float | None = None
 
     @property
     def goodness(self) -> Array:
@@ -122,10 +125,21 @@ def measure(
     if not maps:
         raise UnsupportedError(notes[0])
     columns = [
-        Column(metric.label, metric.card.direction, np.stack(values[metric.label], axis=1))
+        Column(
+            metric.label,
+            metric.card.direction,
+            np.stack(values[metric.label], axis=1),
+            _limit(metric),
+        )
         for metric in metrics
     ]
     return Measured(list(maps), Maps(maps, signed), columns, calls, seconds, notes)
+
+
+def _limit(metric: Chosen[Metric]) -> float | None:
+    """From which mean on a method fails the gate that the metric feeds; it is one of Spearman's."""
+    signed = getattr(metric.value, "similarity", "spearman") == "spearman"
+    return LIMITS.get(metric.card.gate) if signed else None
 
 
 def _case(
@@ -205,7 +219,7 @@ def recommend(
     Metrics without a direction are left out. After each metric those settings stay whose mean is
     behind the best one by at most one standard error of the paired difference (the rule of Breiman
     et al. 1984 for the size of a tree). With fewer than `LEAST` images only the
-    best means stay.
+    best means stay. A metric that is a gate tells who fails, and ranks none of those that pass.
 
     Args:
         labels: the settings.
@@ -220,6 +234,10 @@ def recommend(
         good = column.goodness
         known = [i for i in left if np.isfinite(good[:, i]).any()]
         if column.direction == "none" or not known or len(left) == 1:
+            continue
+        if column.limit is not None:
+            reason, left = _gate(column, column.limit, labels, left)
+            reasons.append(reason)
             continue
         means = {i: float(np.nanmean(good[:, i])) for i in known}
         best = max(known, key=lambda i: (means[i], -calls[i], -i))
@@ -244,6 +262,23 @@ def recommend(
             f"it. Use {FEW} or more."
         )
     return Advice(labels[chosen], tuple(reasons))
+
+
+def _gate(
+    column: Column, limit: float, labels: Sequence[str], left: list[int]
+) -> tuple[str, list[int]]:
+    """Who fails a gate, in words, and who is left; all are where nobody passes."""
+    means = np.nanmean(column.values, axis=0)
+    name = column.label.replace("_", " ")
+    failed = [f"{labels[i]} ({means[i]:.2f})" for i in left if means[i] >= limit]
+    passed = [i for i in left if not means[i] >= limit]
+    if not passed:
+        return f"All fail {name} ({limit:g} or more): trust none of them.", left
+    if not failed:
+        return f"None fails {name} (all below {limit:g}).", left
+    *others, last = failed
+    who = f"{', '.join(others)} and {last} fail" if others else f"{last} fails"
+    return f"{who} {name} ({limit:g} or more).", passed
 
 
 def _close(best: Array, other: Array, images: int) -> bool:

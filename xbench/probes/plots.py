@@ -53,7 +53,7 @@ def points(panels: Mapping[str, tuple[Array, Array]], *, label: str) -> bytes:
     figure, (axes,) = _figure(1, len(panels), width=2.7 * len(panels) + 0.4, height=2.7)
     for number, (axis, (name, (x, y))) in enumerate(zip(axes, panels.items(), strict=True)):
         axis.scatter(x, y, s=14, color=COLORS[0], alpha=0.7, linewidths=0)
-        axis.set_xlabel(name)
+        axis.set_xlabel(name.replace("[", "\n["))  # parameters on a line of their own
         if number == 0:
             axis.set_ylabel(label)
     return _png(figure)

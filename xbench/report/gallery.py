@@ -158,7 +158,7 @@ def colored(values: Array, *, signed: bool) -> NDArray[np.uint8]:
     Each map has a scale of its own, its 99th percentile, so that one outlier hides nothing.
     """
     values = np.nan_to_num(values)
-    if signed and values.min() < 0:
+    if signed:
         top = float(np.percentile(np.abs(values), 99)) or float(np.abs(values).max()) or 1.0
         return _paint("PuOr_r", np.clip(values / top, -1, 1) / 2 + 0.5)
     low, top = float(values.min()), float(np.percentile(values, 99))

@@ -34,7 +34,6 @@ class Guard:
             )
             for module in self._module.modules()
         ]
-        self._sum = self._checksum()
         self._hooks = self._count_hooks()
 
     def harm(self) -> str | None:
@@ -43,7 +42,7 @@ class Guard:
         if self._parts_changed():
             self._restore_parts()
             found.append("exchanged parts of the model")
-        if self._checksum() != self._sum:
+        if self._values_changed():
             self._restore_values()
             found.append("changed the model's weights")
         if any(module.training for module in self._module.modules()):
@@ -85,9 +84,11 @@ class Guard:
                 else:
                     value.data.copy_(kept)
 
-    def _checksum(self) -> tuple[object, ...]:
-        state = self._module.state_dict().items()
-        return tuple((key, value.dtype, value.shape, _sum(value)) for key, value in state)
+    def _values_changed(self) -> bool:
+        now = self._module.state_dict()
+        return now.keys() != self._state.keys() or not all(
+            _same(value, self._state[key]) for key, value in now.items()
+        )
 
     def _count_hooks(self) -> int:
         return sum(len(hooks) for module in self._module.modules() for hooks in _hooks(module))
@@ -111,8 +112,12 @@ def _hooks(module: nn.Module) -> list[dict[int, Any]]:
     ]
 
 
-def _sum(value: Tensor) -> float:
-    """A checksum that any realistic change of a tensor moves: plain and position-weighted sums."""
-    flat = value.detach().flatten().double()
-    weights = torch.arange(flat.numel(), device=flat.device, dtype=torch.float64) % 8191 + 1
-    return float(flat @ weights)
+def _same(value: Tensor, kept: Tensor) -> bool:
+    """Whether two tensors are equal; NaNs are where both have them."""
+    if value.shape != kept.shape or value.dtype != kept.dtype:
+        return False
+    if torch.equal(value, kept):
+        return True
+    return value.dtype.is_floating_point and bool(
+        value.isclose(kept, rtol=0, atol=0, equal_nan=True).all()
+    )

@@ -30,6 +30,8 @@ OTHER_CLASS = 0.75
 .9 to 1, others stay below .6; two classes may rightly share evidence."""
 OTHER_LABELS = 0.75
 """Limit of the mean correlation with the map of a twin that was trained on permuted labels."""
+LIMITS = {GATES[0]: CASCADE, GATES[1]: OTHER_LABELS, GATES[2]: OTHER_CLASS}
+"""Where a gate is the mean of one metric: from which value on a method fails."""
 BLIND = ("random", "random_smooth", "center_prior", "edges", "intensity")
 """Controls that know nothing of the model; an explainer has to beat each of them."""
 FAMILIES = 2
