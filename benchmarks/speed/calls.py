@@ -16,7 +16,7 @@ from xbench.cost import Cost
 SIZES = (4, 8, 16, 32)
 TAIL_SIZES = (16, 32, 64, 128)
 ORDERS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
-BURST = 3  # batches that one measurement of the limit takes
+BURST = (3, 12)  # batches that one measurement of the limit takes, at least and at most
 
 
 class Pixels(nn.Module):
@@ -146,11 +146,13 @@ class Calls:
             "backward": cost.backwards,
             layer: cost.tails,
         }
-        return sum(count * self._now(kind) for kind, count in rows.items() if count > 0)
+        return sum(count * self._now(kind, count) for kind, count in rows.items() if count > 0)
 
-    def _now(self, kind: str) -> float:
+    def _now(self, kind: str, count: float) -> float:
+        """Seconds an image, from a third of the batches that so many images are."""
         best = self.best[kind]
-        return sum(self._timed(best.step) for _ in range(BURST)) / (BURST * best.size)
+        batches = min(max(BURST[0], round(count / best.size / 3)), BURST[1])
+        return sum(self._timed(best.step) for _ in range(batches)) / (batches * best.size)
 
 
 def _repeat(rows: Tensor, size: int) -> Tensor:
