@@ -89,6 +89,27 @@ def test_the_whole_network_runs_while_somebody_watches(network: nn.Module) -> No
     assert folded.get() is None
 
 
+def test_exchanged_parts_count_at_once(network: nn.Module) -> None:
+    """A user's method may put another ReLU in, or another forward, and take it out again."""
+    images = nets.pictures(2)
+    model = Classifier(network, own=True)
+    plain = model.logits(images)
+    network.first[2] = nn.Tanh()
+    exchanged = model.logits(images)
+    assert torch.allclose(exchanged, network(model.network.normalize(images)), atol=1e-5)
+    assert not torch.allclose(exchanged, plain, atol=1e-3)
+    network.first[2] = nn.ReLU()
+    assert torch.allclose(model.logits(images), plain, atol=1e-5)
+    network.first[2].forward = torch.tanh
+    assert torch.allclose(model.logits(images), exchanged, atol=1e-5)
+    del network.first[2].forward
+    table = network.first[0]._forward_hooks
+    network.first[0]._forward_hooks = type(table)({0: lambda *_: None})
+    folded = fold(copy.deepcopy(network), images[:1])
+    assert folded is None  # watched from the start
+    network.first[0]._forward_hooks = table
+
+
 def test_a_classifier_counts_and_captures_as_before(network: nn.Module) -> None:
     model, images = Classifier(copy.deepcopy(network), batch_size=2), nets.pictures(3)
     expected = network(images)
