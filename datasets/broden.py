@@ -104,7 +104,7 @@ def _label_names(path: Path) -> dict[int, LabelName]:
     names = {}
     for row in _rows(path, ("number", "name", "category")):
         counts = {name.strip(): int(count) for name, count in _CATEGORY.findall(row["category"])}
-        if row["number"].isdigit() and counts:
+        if row["number"].isdecimal() and counts:
             names[int(row["number"])] = LabelName(row["name"], max(counts, key=counts.__getitem__))
     if not names:
         raise DataError(f"'{path}' names no labels; broden:ROOT expects {_LAYOUT}.")
@@ -120,8 +120,8 @@ def _reader(
     def read() -> LabelMaps:
         entries = [entry for listed in given.values() for entry in listed]
         return LabelMaps(
-            maps=[read_color_numbers(folder / entry) for entry in entries if not entry.isdigit()],
-            whole=[int(entry) for entry in entries if entry.isdigit()],
+            maps=[read_color_numbers(folder / entry) for entry in entries if not entry.isdecimal()],
+            whole=[int(entry) for entry in entries if entry.isdecimal()],
             kinds=frozenset(name for name, listed in given.items() if listed),
         )
 

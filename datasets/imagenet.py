@@ -151,7 +151,7 @@ def _devkit(root: Path, files: Sequence[Path], split: str) -> dict[str, str]:
     known = {}
     for path in files:
         digits = path.stem.rpartition("_")[2]
-        if digits.isdigit() and 0 < int(digits) <= len(numbers):
+        if digits.isdecimal() and 0 < int(digits) <= len(numbers):
             known[path.stem] = synset.get(numbers[int(digits) - 1], "")
     return known
 

@@ -60,7 +60,7 @@ class Pets(Dataset):
             words = line.split()
             if not words or words[0].startswith("#"):
                 continue
-            if len(words) < 2 or not words[1].isdigit() or not 1 <= int(words[1]) <= _BREEDS:
+            if len(words) < 2 or not words[1].isdecimal() or not 1 <= int(words[1]) <= _BREEDS:
                 raise DataError(f"'{listing}' has the line '{line}'; expected NAME CLASS ...")
             name, label = words[0], int(words[1]) - 1
             names[label] = name.rpartition("_")[0].replace("_", " ")

@@ -17,6 +17,7 @@ from ._files import Choice, Item, check_area, open_items
 from ._masks import read_mask
 from ._synsets import INDEX
 
+_DIGITS = 9  # of a class index; more are no index
 _LAYOUT = (
     "a first line with the column names path and, where known, label and mask, then one image a "
     "line; paths are relative to the table"
@@ -106,7 +107,13 @@ def _labels(
     texts: Sequence[str], file: str, classes: int | None
 ) -> tuple[list[int], Sequence[str]]:
     given = [text for text in texts if text]
-    if all(text.isdigit() for text in given):
+    if all(text.isdecimal() for text in given):
+        longest = max(given, key=len, default="")
+        if len(longest) > _DIGITS:
+            raise DataError(
+                f"The table '{file}' has the label {longest[:20]}; labels are class indices from 0 "
+                "or names of classes."
+            )
         labels = [int(text) if text else -1 for text in texts]
         if classes is not None and max(labels, default=-1) >= classes:
             raise DataError(

@@ -123,7 +123,7 @@ def settings_of(**options: Any) -> "Settings":
     size = options.pop("batch_size", "auto")
     if size == "auto":
         batch_size = None
-    elif str(size).isdigit() and int(size) > 0:
+    elif str(size).isdecimal() and int(size) > 0:
         batch_size = int(size)
     else:
         raise ParameterError(f"--batch-size takes auto or a number of at least 1, not '{size}'.")

@@ -94,7 +94,7 @@ def class_index(model: Classifier, samples: Samples, text: str) -> int:
         ParameterError: the model has no such class; the message offers the nearest names.
     """
     count = model.classes(samples.images[:1].to(model.device))
-    if text.strip().lstrip("-").isdigit():
+    if text.strip().lstrip("-").isdecimal():
         index = int(text)
         if 0 <= index < count:
             return index

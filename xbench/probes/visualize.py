@@ -141,7 +141,7 @@ class Visualize(Probe):
 
     def _layer(self, model: Classifier, samples: Samples, seed: int, tell: Tell) -> Exhibit:
         name, _, number = (self.unit or self.dream or "").rpartition(":" if self.unit else "\0")
-        if self.unit and not number.isdigit():
+        if self.unit and not number.isdecimal():
             raise ParameterError(f"--unit takes LAYER:NUMBER, not '{self.unit}'.")
         layer = model.layer(name if self.unit else str(self.dream), samples.images[:1])
         if layer.grid == (0, 0):

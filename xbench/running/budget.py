@@ -74,7 +74,7 @@ def parse_budgets(text: str | None) -> tuple[int, ...]:
     if text is None:
         return ()
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ParameterError(
             f"--budget takes numbers of model calls, for example 512 or 64,256,1024, not '{text}'."
         )
