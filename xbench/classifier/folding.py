@@ -35,47 +35,47 @@ class Folded:
         self._graph = graph
         self._pairs = pairs
         self._tables = [
-            table
+            (convolution._parameters, norm._parameters, norm._buffers)
             for convolution, norm, _ in pairs
-            for table in (convolution._parameters, norm._parameters, norm._buffers)
         ]
         self._norms = [vars(norm) for _, norm, _ in pairs]
         self._watch = Watch(module)
-        self._state: list[tuple[int, int]] = []
+        self._states: list[list[tuple[int, int]]] = [[] for _ in pairs]
 
     def get(self) -> nn.Module | None:
         """The folded network, None while the network is watched, trained or otherwise built."""
         if not self._watch.is_quiet() or any(norm["training"] for norm in self._norms):
             return None
-        state = []
-        for table in self._tables:
-            for tensor in table.values():
-                if tensor is not None:
-                    if tensor.requires_grad:
-                        return None
-                    state.append((tensor.data_ptr(), tensor._version))
-        if state != self._state:
-            self._renew()
-            self._state = state
+        for place, tables in enumerate(self._tables):
+            state = []
+            for table in tables:
+                for tensor in table.values():
+                    if tensor is not None:
+                        if tensor.requires_grad:
+                            return None
+                        state.append((tensor.data_ptr(), tensor._version))
+            if state != self._states[place]:
+                self._renew(*self._pairs[place])
+                self._states[place] = state
         return self._graph
 
+    @staticmethod
     @torch.no_grad()
-    def _renew(self) -> None:
-        for convolution, norm, both in self._pairs:
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            weight, bias = fuse_conv_bn_weights(
-                convolution.weight,
-                convolution.bias,
-                norm.running_mean,
-                norm.running_var,
-                norm.eps,
-                norm.weight,
-                norm.bias,
-            )
-            assert both.bias is not None
-            both.weight.copy_(weight)
-            both.bias.copy_(bias)
+    def _renew(convolution: nn.Conv2d, norm: nn.BatchNorm2d, both: nn.Conv2d) -> None:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        weight, bias = fuse_conv_bn_weights(
+            convolution.weight,
+            convolution.bias,
+            norm.running_mean,
+            norm.running_var,
+            norm.eps,
+            norm.weight,
+            norm.bias,
+        )
+        assert both.bias is not None
+        both.weight.copy_(weight)
+        both.bias.copy_(bias)
 
 
 class Watch:
