@@ -27,6 +27,9 @@ CUDA_SIZES = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
 CPU_MEMORY = 0.75 * 2**30  # bytes; a batch that took so much is the largest that is tried
 
 
+_SLACK = 1.02  # a batch that is so much slower than the best is as good, if it is smaller
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception means that a smaller batch might succeed."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -53,7 +56,7 @@ def calibration_key(
         if device.type == "cuda"
         else f"{platform.machine()}x{torch.get_num_threads()}"
     )
-    text = repr((architecture, shape, mode, device.type, name, torch.__version__))
+    text = repr((_SLACK, architecture, shape, mode, device.type, name, torch.__version__))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -120,7 +123,7 @@ def _measure(step: Callable[[int], None], device: torch.device) -> int:
         if full or worse == 2 or times[-1] > 2.0:
             break
     best = min(seconds.values())
-    return min(size for size, value in seconds.items() if value <= 1.02 * best)
+    return min(size for size, value in seconds.items() if value <= _SLACK * best)
 
 
 def _peak_memory() -> int:
