@@ -189,11 +189,15 @@ class _Examination:
 
         single = singly(self.model, images)
         found += self._same(singly, single, whole, images, targets, "the neighbors")
-        if costly:
-            images, targets, whole = images[:1], targets[:1], single[:1]
-        else:
+        if not costly:
             rows = by_rows(self.model, images)
             found += self._same(by_rows, rows, whole, images, targets, "the batch size")
+        asked, (targets, whole) = targets, self._speaking(images, targets, whole)
+        if costly:
+            one = _contrasts(whole).int().argmax()[None]  # an image whose map is not empty
+            first = targets is asked and not one
+            images, targets = images[one], targets[one]
+            whole = single[:1] if first else self._maps(self.model, images, targets)
         found += self._seeds(images, targets, whole)
         found += self._classes(images, targets, whole)
         return found
@@ -217,21 +221,24 @@ class _Examination:
             found.append(f"{self._name} draws from the global random state; draw from `streams`.")
         if not torch.equal(images, kept):
             found.append(f"{self._name} writes into the images; work on a copy.")
-        if not self._varies(images, targets, whole):
+        if not _contrasts(self._speaking(images, targets, whole)[1]).any():
             found.append(f"{self._name} gives maps without contrast; refuse such a model instead.")
         if not self.method.card.signed and bool((whole < 0).any()):
             found.append(f"{self._name} has negative values where its card says signed=False.")
         return whole, found
 
-    def _varies(self, images: Tensor, targets: Tensor, whole: Tensor) -> bool:
-        """Whether any map has contrast; a ReLU may leave those of one class empty."""
+    def _speaking(self, images: Tensor, targets: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+        """Targets whose maps have contrast, and these maps: a ReLU may leave those of some empty.
+
+        The given ones where no other class has more to say.
+        """
         classes = self.model.classes(images)
         for step in range(min(classes, _CLASSES)):
             others = (targets + step) % classes
             maps = self._maps(self.model, images, others) if step else whole
-            if bool((maps.amax(dim=(1, 2)) > maps.amin(dim=(1, 2))).any()):
-                return True
-        return False
+            if _contrasts(maps).any():
+                return (others if step else targets), maps
+        return targets, whole
 
     def _same(
         self,
@@ -317,6 +324,11 @@ def _off(found: Tensor, expected: Tensor) -> Tensor:
     """The deviation of each pixel, as a share of its map's largest magnitude, (N, H, W)."""
     scale = expected.abs().amax(dim=(1, 2), keepdim=True)
     return (found - expected).abs() / scale.clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def _contrasts(maps: Tensor) -> Tensor:
+    """Which maps (N, H, W) are not constant, bool (N,)."""
+    return maps.amax(dim=(1, 2)) > maps.amin(dim=(1, 2))
 
 
 def _calls(cost: Cost) -> str:

@@ -313,6 +313,19 @@ def test_a_constant_map_is_a_finding_unless_another_class_has_contrast():
     assert any("maps without contrast" in found for found in check(chosen(Blind()), *given()))
 
 
+def test_maps_that_are_empty_for_two_classes_are_not_blind_to_the_class():
+    class Shier(Good):
+        """Shows nothing for the class that the model chooses, nor for the next one."""
+
+        def explain(self, model, images, targets, *, streams):
+            maps = super().explain(model, images, targets, streams=streams)
+            top = model.logits(images).argmax(dim=1)
+            quiet = (targets == top) | (targets == (top + 1) % model.classes(images))
+            return maps * ~quiet[:, None, None]
+
+    assert check(chosen(Shier(), forwards="2"), *given()) == []
+
+
 def test_twins_in_float64_take_rows_of_float32_whatever_their_batch_size():
     model, images = given()
     exact = _like(model, batch_size=7, double=True)
