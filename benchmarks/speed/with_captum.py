@@ -14,6 +14,7 @@ from rows import Work, peer_row
 from torch import Tensor
 
 from xbench.operations.imputers import mean_color
+from xbench.operations.segments import segment
 
 ROWS_A_CALL = 16
 
@@ -147,7 +148,11 @@ def _lime(bench: Bench) -> Work:
         with torch.no_grad():
             return bench.peer(rows).softmax(dim=1).cpu().numpy()
 
-    def peer(state: np.random.RandomState | None = None) -> Tensor:
+    def ours_cut(_: np.ndarray) -> np.ndarray:
+        """The same segments with the smallest ones merged, so that there are never more than 50."""
+        return segment(bench.images[:1], "slic", 50)[0].cpu().numpy()
+
+    def peer(state: np.random.RandomState | None = None, cut: Any = cut) -> Tensor:
         explainer = LimeImageExplainer(random_state=state or np.random.RandomState(0))
         found = explainer.explain_instance(
             pixels,
@@ -159,8 +164,8 @@ def _lime(bench: Bench) -> Work:
             segmentation_fn=cut,
         )
         painted = np.zeros(found.segments.shape, dtype=np.float32)
-        for segment, weight in found.local_exp[target]:
-            painted[found.segments == segment] = weight
+        for place, weight in found.local_exp[target]:
+            painted[found.segments == place] = weight
         return torch.from_numpy(painted)[None]
 
     return Work(
@@ -168,5 +173,5 @@ def _lime(bench: Bench) -> Work:
         f"{samples} coalitions, slic, 1 image, segmentation included; {ROWS_A_CALL} rows a call",
         peer,
         _apart,
-        lambda: peer(_Replay(bench, label)),
+        lambda: peer(_Replay(bench, label), ours_cut),
     )
