@@ -70,15 +70,9 @@ def add_rows(totals: Tensor, owners: Tensor, values: Tensor) -> None:
         owners: int64 (B,).
         values: (B, ...).
     """
-    start = 0
-    for owner, count in zip(*_runs(owners), strict=True):
-        totals[owner] += values[start : start + count].sum(dim=0, dtype=totals.dtype)
-        start += count
-
-
-def _runs(owners: Tensor) -> tuple[list[int], list[int]]:
     found, counts = owners.unique_consecutive(return_counts=True)
-    return found.tolist(), counts.tolist()
+    for owner, rows in zip(found.tolist(), values.split(counts.tolist()), strict=True):
+        totals[owner] += rows.sum(dim=0, dtype=totals.dtype)
 
 
 def row_blocks(model: Classifier, count: int, like: Tensor) -> Iterator[Tensor]:

@@ -25,8 +25,6 @@ except ImportError:  # Windows has no such account; there the time alone decides
 CPU_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 CUDA_SIZES = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
 CPU_MEMORY = 0.75 * 2**30  # bytes; a batch that took so much is the largest that is tried
-
-
 _SLACK = 1.02  # a batch that is so much slower than the best is as good, if it is smaller
 
 

@@ -73,10 +73,8 @@ def gate_results(
     return {
         method.label: {
             GATES[0]: _cascade(table, i, seed),
-            GATES[1]: _correlation(
-                table, GATES[1], i, OTHER_LABELS, "a network of permuted labels", seed
-            ),
-            GATES[2]: _correlation(table, GATES[2], i, OTHER_CLASS, "another class", seed),
+            GATES[1]: _correlation(table, GATES[1], i, "a network of permuted labels", seed),
+            GATES[2]: _correlation(table, GATES[2], i, "another class", seed),
             GATES[3]: controls[method.label],
             GATES[4]: _valid(table, method.label),
         }
@@ -156,19 +154,17 @@ def _cascade(table: ScoreTable, column: int, seed: int) -> GateResult:
         return _untested(gate, "no image has a value")
     if after is not None and after.value >= AFTER_LOGITS:
         return _judged(gate, after, AFTER_LOGITS, "signed Spearman with maps under random logits")
-    return _judged(gate, mean, CASCADE, "signed Spearman with maps under random weights")
+    return _judged(gate, mean, LIMITS[gate], "signed Spearman with maps under random weights")
 
 
-def _correlation(
-    table: ScoreTable, gate: str, column: int, limit: float, other: str, seed: int
-) -> GateResult:
+def _correlation(table: ScoreTable, gate: str, column: int, other: str, seed: int) -> GateResult:
     score = _of_gate(table, gate)
     if score is None:
         return _untested(gate, f"{gate} was not measured")
     mean = mean_interval(score.values[:, column], seed=seed)
     if np.isnan(mean.value):
         return _untested(gate, "no image has a value")
-    return _judged(gate, mean, limit, f"signed Spearman with maps of {other}")
+    return _judged(gate, mean, LIMITS[gate], f"signed Spearman with maps of {other}")
 
 
 def _valid(table: ScoreTable, method: str) -> GateResult:
