@@ -58,6 +58,8 @@ def test_a_gate_tells_who_fails_and_ranks_none_of_those_that_pass() -> None:
     assert recommend(labels, [gate], calls, 12).setting == "far"  # the cheaper one that passes
     nobody = Column("cascading_randomization", "lower", values + 0.5, 0.4)
     assert "trust none" in recommend(labels, [nobody], calls, 12).reasons[0]
+    untold = Column("class_sensitivity", "lower", values * [1, np.nan, 1], 0.75)
+    assert recommend(labels, [untold], calls, 12).setting == "near"  # as by every other metric
 
 
 def test_the_window_of_a_linear_networks_cells_is_found(tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def recommend(
         if column.direction == "none" or not known or len(left) == 1:
             continue
         if column.limit is not None:
-            reason, left = _gate(column, column.limit, labels, left)
+            reason, left = _gate(column, column.limit, labels, known)
             reasons.append(reason)
             continue
         means = {i: float(np.nanmean(good[:, i])) for i in known}
@@ -268,10 +268,10 @@ def _gate(
     column: Column, limit: float, labels: Sequence[str], left: list[int]
 ) -> tuple[str, list[int]]:
     """Who fails a gate, in words, and who is left; all are where nobody passes."""
-    means = np.nanmean(column.values, axis=0)
+    means = {i: float(np.nanmean(column.values[:, i])) for i in left}
     name = column.label.replace("_", " ")
     failed = [f"{labels[i]} ({means[i]:.2f})" for i in left if means[i] >= limit]
-    passed = [i for i in left if not means[i] >= limit]
+    passed = [i for i in left if means[i] < limit]
     if not passed:
         return f"All fail {name} ({limit:g} or more): trust none of them.", left
     if not failed:
