@@ -52,6 +52,7 @@ class Roar(Metric):
         range=(0.0, 1.0),
         needs=("model", "labels", "retraining"),
         forwards="5 * repeats",
+        trainings="5 * repeats",
         invariances=("monotone", "scale", "shift"),
         chance="the random control",
     )

@@ -1,6 +1,8 @@
 """Advice on simulated runs with known winners."""
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +10,10 @@ import simulated
 from simulated import Planted
 
 from xbench.registry import LEADERBOARDS
-from xbench.statistics.advice import Recommendation
+from xbench.statistics.advice import Recommendation, Refusal
 from xbench.statistics.leaderboard import Leaderboard, build_leaderboard
-from xbench.statistics.recommendation import advise, recommend
+from xbench.statistics.recommendation import _separation, advise, recommend
+from xbench.statistics.sentences import _never
 
 
 def advice(methods: dict[str, Planted], use: str = "general", **options: object) -> Recommendation:
@@ -128,6 +131,27 @@ def test_a_long_tie_names_the_cheapest_and_counts_the_rest() -> None:
     assert f"the cheapest of them {calls[0]}, {calls[1]} and {calls[2]}." in told.text
     assert sum("would separate" in line for line in told.settle) <= 3
     assert f"5 more methods are not separated from {told.pick} either" in told.settle
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (0.0, "about 1 more image would separate a from b"),
+        (333.0, "about 340 more images would separate a from b"),
+        (3e5, "a and b score alike: even 10,000 more images would not do"),
+        (math.inf, "no number of images would separate a from b"),
+    ],
+)
+def test_what_would_separate_two_methods_is_a_number_somebody_may_collect(more, said) -> None:
+    assert _separation("a", "b", more) == said
+
+
+@pytest.mark.parametrize("failing", [3, 4, 5])
+def test_methods_beyond_the_named_ones_are_counted_in_words(failing: int) -> None:
+    refused = [Refusal(f"m{i}", "class_sensitivity", "fail", "0.9") for i in range(failing)]
+    told = advice({"a": Planted(1.0), "b": Planted(0.2)}, images=40)
+    text = _never(replace(told, refused=tuple(refused)))[0]
+    assert text.endswith({3: "(0.9).", 4: "; nor m3.", 5: "; nor 2 others."}[failing])
 
 
 def test_a_cheap_alternative_is_named_when_the_best_is_dear() -> None:

@@ -93,7 +93,7 @@ class Calls:
         self.best: dict[str, Best] = {}
         normalized = model.network.normalize(images).contiguous()
         module = copy.deepcopy(model.module).eval().requires_grad_(False)
-        folded = fold(module, normalized[:1])
+        folded = fold(module, normalized[:1], pack=False)
         self.folded = folded is not None
         network = module if folded is None else folded.get() or module
         for name, order in ORDERS.items():

@@ -9,6 +9,8 @@ from torch import Tensor, fx, nn
 from torch.nn.modules import module as hooks
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from xbench.classifier.packing import PackedConv2d, can_pack
+
 _GLOBAL = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks")
 _OWN = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -76,6 +78,8 @@ class Folded:
         assert both.bias is not None
         both.weight.copy_(weight)
         both.bias.copy_(bias)
+        if isinstance(both, PackedConv2d):
+            both.renewed()
 
 
 class Watch:
@@ -113,14 +117,15 @@ def is_watched(module: nn.Module) -> bool:
     )
 
 
-def fold(module: nn.Module, sample: Tensor) -> Folded | None:
+def fold(module: nn.Module, sample: Tensor, *, pack: bool = True) -> Folded | None:
     """The folded network, None where there is nothing to fold or it does not agree.
 
     Args:
         module: the network, in evaluation mode, with nobody watching it.
         sample: an input on which both must agree, normalized, (1, C, H, W).
+        pack: keep the folded weights in the order in memory that convolutions on a CPU want.
     """
-    folded = _fold(module)
+    folded = _fold(module, pack)
     network = None if folded is None else folded.get()
     if network is None:
         return None
@@ -135,7 +140,7 @@ def fold(module: nn.Module, sample: Tensor) -> Folded | None:
     return folded if float((expected - found).abs().amax()) < 1e-3 * scale else None
 
 
-def _fold(module: nn.Module) -> Folded | None:
+def _fold(module: nn.Module, pack: bool) -> Folded | None:
     if not any(isinstance(child, nn.BatchNorm2d) for child in module.modules()):
         return None
     try:
@@ -152,17 +157,31 @@ def _fold(module: nn.Module) -> Folded | None:
         found = _pair(node, named, calls)
         if found is not None:
             before, convolution, norm = found
-            both = _like(convolution)
+            both = _like(convolution, pack)
             node.replace_all_uses_with(before)
             graph.graph.erase_node(node)
             graph.set_submodule(str(before.target), both)
             pairs.append((convolution, norm, both))
     if not pairs:
         return None
+    _take_activations(graph, named)
     graph.delete_all_unused_submodules()
     graph.recompile()
     graph.graph.owning_module = None  # a cycle would keep all weights until the next collection
     return Folded(module, graph.eval(), pairs)
+
+
+def _take_activations(graph: fx.GraphModule, named: dict[str, nn.Module]) -> None:
+    """Let packed convolutions apply the activation that alone follows them."""
+    parts = dict(graph.named_modules())
+    for node in list(graph.graph.nodes):
+        before = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
+            continue
+        convolution = parts[str(before.target)]
+        if isinstance(convolution, PackedConv2d) and convolution.takes(named[str(node.target)]):
+            node.replace_all_uses_with(before)
+            graph.graph.erase_node(node)
 
 
 def _pair(
@@ -180,10 +199,10 @@ def _pair(
     return (before, convolution, norm) if once and norm.running_mean is not None else None
 
 
-def _like(convolution: nn.Conv2d) -> nn.Conv2d:
+def _like(convolution: nn.Conv2d, pack: bool) -> nn.Conv2d:
     """A convolution of the same shape, with a bias."""
     both: nn.Conv2d = nn.utils.skip_init(
-        nn.Conv2d,
+        PackedConv2d if pack and can_pack(convolution) else nn.Conv2d,
         convolution.in_channels,
         convolution.out_channels,
         convolution.kernel_size,

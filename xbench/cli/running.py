@@ -192,6 +192,7 @@ def _plan_json(planned: "Plan") -> dict[str, Any]:
         "backwards": planned.cost.backwards,
         "tails": planned.cost.tails,
         "disk_mb": planned.disk_mb,
+        "pairs": {label: seconds * planned.images for label, seconds in planned.pairs.items()},
         "cells": [
             {
                 "method": cell.method,

@@ -66,6 +66,7 @@ class MetricCard(Card):
         needs: "model", "truth", "explain", "labels", "twin", "pair" ...
         forwards, backwards, explains: cost formulas an image; `explains` counts calls of the
             method, whose own cost comes on top.
+        trainings: how many models are trained a method, once for all images.
         shared: the part of `forwards` that does not depend on the map: paid once an image, by the
             first method, and kept in the bank for all others.
         invariances: transforms of a map that leave the score: "monotone", "scale", "shift", "sign".
@@ -81,6 +82,7 @@ class MetricCard(Card):
     forwards: str = "0"
     backwards: str = "0"
     explains: str = "0"
+    trainings: str = "0"
     shared: str = "0"
     invariances: tuple[str, ...] = ()
     chance: str = ""

@@ -196,6 +196,10 @@ class Metric(ABC):
         """How often an image is explained anew."""
         return evaluate(self.card.explains, {**facts, **parameters(self)})
 
+    def trainings(self, facts: Mapping[str, object]) -> float:
+        """How many models are trained a method, for all images together."""
+        return evaluate(self.card.trainings, {**facts, **parameters(self)})
+
     def shared(self, facts: Mapping[str, object]) -> float:
         """Forwards of `cost` that the bank saves every method but the first."""
         return evaluate(self.card.shared, {**facts, **parameters(self)})

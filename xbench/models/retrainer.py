@@ -12,6 +12,8 @@ from xbench.models.fitting import Fit, Pixels, fit
 from xbench.optional import seeded
 from xbench.streams import Streams, seed_of
 
+RETRAINING = Fit(epochs=12)
+"""How models are trained anew in a run."""
 _CHUNK = 128
 
 

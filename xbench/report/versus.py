@@ -6,6 +6,7 @@ from typing import Any
 
 from xbench.report.latex import plain
 from xbench.report.tables import gates_text, mean_rank_text, number
+from xbench.statistics.comparisons import BEYOND
 from xbench.statistics.versus import Duel, Versus
 
 NAMED = 4
@@ -195,7 +196,7 @@ def _power_lines(found: Versus) -> list[str]:
             "80 % power."
         ]
     open_ = [d for d in found.overall if d.verdict == "open" and math.isfinite(d.needed)]
-    close = sorted((d for d in open_ if d.needed > d.images), key=lambda d: d.needed)[:1]
+    close = sorted((d for d in open_ if d.images < d.needed <= BEYOND), key=lambda d: d.needed)[:1]
     text += [
         f"About {d.needed - d.images:,.0f} more images would settle {d.baseline}." for d in close
     ]

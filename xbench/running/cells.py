@@ -30,6 +30,7 @@ from xbench.errors import InvalidMapError, RunError, UnsupportedError, XbenchErr
 from xbench.registry import Chosen
 from xbench.running.batches import Batch
 from xbench.running.cases import bind
+from xbench.running.costs import cell_cost
 from xbench.running.deadline import within
 from xbench.running.grid import Grid
 from xbench.running.guard import Guard
@@ -154,8 +155,8 @@ def score(
         reason = metric.value.supports(case)
         if reason is not None:
             raise UnsupportedError(reason)
-        again = method.value.cost(batch.facts) * metric.value.explains(batch.facts)
-        _within(metric.value.cost(batch.facts) + again, grid.max_calls, "--max-calls")
+        cost = cell_cost(grid, method.value, metric.value, batch.facts)
+        _within(cost, grid.max_calls, "--max-calls")
         return {"scores": metric.value.score(case, streams=batch.streams.scoped(metric.identity))}
 
     outcome = _attempt(grid, batch, work)

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from xbench.contracts import Method, Samples, Status
 from xbench.cost import Cost
-from xbench.models.fitting import Fit
-from xbench.models.retrainer import Retrainer
+from xbench.models.retrainer import RETRAINING, Retrainer
 from xbench.records import Curve, Record, Unit
 from xbench.registry import Chosen
 from xbench.running import cells
@@ -20,8 +19,6 @@ from xbench.running.guard import Guard
 from xbench.running.maps import MapCache
 from xbench.running.probe import silent_failure
 from xbench.streams import Streams
-
-RETRAINING = Fit(epochs=12)
 
 
 @dataclass(frozen=True)

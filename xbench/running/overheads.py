@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from xbench.classifier import Classifier
-from xbench.contracts import Complete, Method, TruthMethod
+from xbench.contracts import Complete, Method, PairMetric, TruthMethod
 from xbench.cost import Cost
 from xbench.operations.imputers import SOLVED, make_imputer
 from xbench.registry import Chosen
@@ -30,11 +30,13 @@ class Overheads:
         tail: of one pass of the network's tail.
         imputers: of one row, by the name of the imputer.
         methods: of one map, by label; only of methods that were quick enough to be tried.
+        pairs: of one image and pair of methods, by the label of the pairwise metric.
     """
 
     tail: float = 0.0
     imputers: dict[str, float] = field(default_factory=dict)
     methods: dict[str, float] = field(default_factory=dict)
+    pairs: dict[str, float] = field(default_factory=dict)
 
 
 def measure(grid: Grid, sample: Tensor, seconds: Callable[[Cost], float]) -> Overheads:
@@ -52,6 +54,7 @@ def measure(grid: Grid, sample: Tensor, seconds: Callable[[Cost], float]) -> Ove
             tail,
             {name: _imputer(name, sample) for name in sorted(names & set(SOLVED))},
             _methods(grid, sample, lambda cost: seconds(cost) + cost.tails * tail),
+            {metric.label: _pair(metric.value, grid, sample) for metric in grid.pairwise},
         )
 
 
@@ -95,6 +98,16 @@ def _imputer(name: str, sample: Tensor) -> float:
     start = time.perf_counter()
     imputer(owner, drop).sum().item()  # waits for the device
     return (time.perf_counter() - start) / len(drop)
+
+
+def _pair(metric: PairMetric, grid: Grid, sample: Tensor) -> float:
+    """Seconds of comparing two maps of one image, in chunks as large as the run's."""
+    count, (height, width) = min(grid.chunk, len(grid.source)), sample.shape[-2:]
+    streams = Streams(grid.seed, [str(i) for i in range(count)], "plan")
+    first, second = (streams.scoped(name).normal((height, width)) for name in ("a", "b"))
+    first, second = first.to(sample.device), second.to(sample.device)
+    metric.compare(first, second, streams=streams)
+    return _timed(grid.model, lambda: metric.compare(first, second, streams=streams)) / count
 
 
 def _methods(grid: Grid, sample: Tensor, seconds: Callable[[Cost], float]) -> dict[str, float]:

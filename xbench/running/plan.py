@@ -1,8 +1,9 @@
 """The plan: cells, model calls, time and disk, before anything runs."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -10,7 +11,8 @@ from xbench.classifier import Classifier
 from xbench.contracts import Method, Metric
 from xbench.cost import Cost
 from xbench.registry import Chosen
-from xbench.running.grid import Grid
+from xbench.running.costs import cell_cost
+from xbench.running.grid import EXPLAIN, Grid
 from xbench.running.overheads import Overheads, measure, probe_cost, residual_cost
 from xbench.running.probe import IMAGES
 
@@ -46,6 +48,7 @@ class Plan:
         disk_mb: size of the maps.
         tail_seconds: measured time of one pass of the network's tail.
         once: seconds that do not grow with the images: every method is looked at before it runs.
+        pairs: seconds an image of comparing all pairs of methods, by the pairwise metric.
     """
 
     cells: list[PlannedCell]
@@ -55,6 +58,7 @@ class Plan:
     disk_mb: float
     tail_seconds: float = 0.0
     once: float = 0.0
+    pairs: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def cost(self) -> Cost:
@@ -79,7 +83,8 @@ class Plan:
     @property
     def total_seconds(self) -> float:
         """The time of the whole run."""
-        return sum(map(self.cell_seconds, self.cells)) + self.once
+        pairs = sum(self.pairs.values()) * self.images
+        return sum(map(self.cell_seconds, self.cells)) + pairs + self.once
 
 
 def make_plan(grid: Grid) -> Plan:
@@ -97,7 +102,7 @@ def make_plan(grid: Grid) -> Plan:
         own = method.value.cost(facts) if reason is None else Cost()
         if grid.max_map_calls is not None and own.calls > grid.max_map_calls:
             reason, own = f"{own.calls:,.0f} calls are above --max-map-calls", Cost()
-        cells.append(PlannedCell(method.label, "explain", own, reason))
+        cells.append(PlannedCell(method.label, EXPLAIN, own, reason))
         for metric in grid.single:
             cell = _planned(grid, method, metric, reason, facts)
             if (
@@ -133,7 +138,10 @@ def _timed(plan: Plan, grid: Grid, facts: Mapping[str, object], found: Overheads
                 once += plan.seconds(looks) + own * 2 * min(IMAGES, plan.images)
             own += plan.seconds(residual_cost(method))
         cells.append(replace(cell, own=own))
-    return replace(plan, cells=cells, once=once)
+    run = {cell.method for cell in cells if cell.metric == EXPLAIN and cell.reason is None}
+    count = math.comb(len(run), 2)
+    pairs = {label: seconds * count for label, seconds in found.pairs.items()}
+    return replace(plan, cells=cells, once=once, pairs=pairs)
 
 
 def _planned(
@@ -145,8 +153,7 @@ def _planned(
 ) -> PlannedCell:
     if reason is not None:
         return PlannedCell(method.label, metric.label, Cost(), reason)
-    again = metric.value.explains(facts)
-    cost = metric.value.cost(facts) + method.value.cost(facts) * again
+    cost = cell_cost(grid, method.value, metric.value, facts)
     if grid.max_calls is not None and cost.calls > grid.max_calls:
         return PlannedCell(
             method.label, metric.label, Cost(), f"{cost.calls:,.0f} calls are above --max-calls"

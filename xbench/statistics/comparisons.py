@@ -17,6 +17,8 @@ EXACT_UP_TO = 50
 """Differences up to which the distribution of the Wilcoxon test is counted out."""
 WILCOXON_EFFICIENCY = 3 / math.pi
 """Pitman efficiency of the Wilcoxon test relative to the t test under normality."""
+BEYOND = 10_000
+"""Further images that nobody will collect: methods that so many would not separate score alike."""
 
 
 @dataclass(frozen=True)

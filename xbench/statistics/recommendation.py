@@ -9,6 +9,7 @@ import pandas as pd
 
 from xbench.contracts import Board
 from xbench.statistics.advice import CHEAP, Recommendation, Refusal
+from xbench.statistics.comparisons import BEYOND
 from xbench.statistics.fills import shared_fill
 from xbench.statistics.fragility import fragility
 from xbench.statistics.leaderboard import Leaderboard, build_leaderboard
@@ -113,6 +114,8 @@ def _settle(
 def _separation(pick: str, other: str, more: float) -> str:
     if math.isinf(more):
         return f"no number of images would separate {pick} from {other}"
+    if more > BEYOND:
+        return f"{pick} and {other} score alike: even {BEYOND:,} more images would not do"
     count = _round(max(1, more))
     images = "1 more image" if count == "1" else f"{count} more images"
     return f"about {images} would separate {pick} from {other}"

@@ -82,7 +82,10 @@ def _never(found: Recommendation) -> list[str]:
             f"({one.reason})"
             for one in unsound[:NAMED]
         )
-        rest = f"; nor {len(unsound) - NAMED} others" if len(unsound) > NAMED else ""
+        more = unsound[NAMED:]
+        rest = (
+            f"; nor {more[0].method if len(more) == 1 else f'{len(more)} others'}" if more else ""
+        )
         parts.append(f"Never use {_names([o.method for o in unsound[:NAMED]])}: {reasons}{rest}.")
     if unproven and not unsound:
         one = unproven[0]
