@@ -1,11 +1,12 @@
 """The plan says what a run will cost: the calls that the records count."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from xbench.cost import Cost
-from xbench.running.plan import make_plan
+from xbench.running.plan import Plan, make_plan
 from xbench.running.session import Settings, make_grid, run_grid
 
 
@@ -42,3 +43,35 @@ def test_planned_calls_are_those_of_the_records(metrics: str, tmp_path: Path) ->
         if method not in paid:
             found = spent.loc[(method, metric)]
             assert (found.forwards, found.backwards) == (cost.forwards, cost.backwards), metric
+
+
+def test_trainings_count_as_calls_over_all_images(tmp_path: Path) -> None:
+    settings = Settings(
+        methods="gradient,random",
+        metrics="roar,roar[repeats=2]",
+        training="planted[count=64,split=train]",
+        limit=4,
+        batch_size=8,
+        max_calls=3000,
+        out=tmp_path / "run",
+    )
+    cells = {(cell.method, cell.metric): cell for cell in make_plan(make_grid(settings)).cells}
+    share = 64 / 4  # training images for one image of the run
+    models = 5 * 12 * share  # shares of pixels, epochs
+    assert cells["random", "roar"].cost == Cost(5 + models, models)
+    assert cells["gradient", "roar"].cost == Cost(5 + models + share, models + share)
+    assert cells["gradient", "roar[repeats=2]"].reason == "3,882 calls are above --max-calls"
+    refused = run_grid(replace(settings, max_calls=500)).records
+    rows = refused[refused["metric"] == "roar"]
+    assert set(rows["status"]) == {"unsupported"}
+    assert "--max-calls allows 500" in rows["reason"].iloc[0]
+
+
+def test_time_counts_every_pair_of_methods_that_runs() -> None:
+    def planned(methods: str) -> Plan:
+        return make_plan(make_grid(Settings(methods=methods, metrics="iou", limit=2, batch_size=8)))
+
+    three, two = planned("edges,gradient,random"), planned("edges,gradient,attention_rollout")
+    assert 0 < two.pairs["iou"] < three.pairs["iou"]
+    spent = sum(map(three.cell_seconds, three.cells)) + three.once
+    assert three.total_seconds == pytest.approx(spent + 2 * three.pairs["iou"])

@@ -26,6 +26,8 @@ import tqdm
 from bench import ROOT, Bench, Settings
 from rows import ROWS, Outcome, Row, run_row
 
+from xbench.allocator import keep_freed_memory
+
 PARTS = ("limits", "peers", "sharing", "memory")
 
 
@@ -34,6 +36,7 @@ def main() -> None:
     asked = _arguments()
     parts = asked.parts.split(",")
     _quiet()
+    keep_freed_memory()
     _load_peers()
     bench = Bench(Settings(asked.device, asked.quick))
     chosen = [row for row in ROWS if _wanted(row, parts, asked.only)]

@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from torch import Tensor
 from torchvision.models import mobilenet_v2
 
 from xbench.classifier import Classifier
-from xbench.contracts import Case
+from xbench.contracts import Bank, Case
 from xbench.cost import Cost
 from xbench.models.loading import load_classifier
 from xbench.optional import seeded
@@ -63,8 +64,18 @@ class Bench:
         sizes = SIZES[:2] if settings.quick else SIZES
         self.calls = Calls(self.model, self.images, (LAYER, LAST), sizes)
         self.peer = Pixels(self.model, self.calls.order)
-        self._maps: Tensor | None = None
+        self._loaded = Pixels(self.model, torch.contiguous_format)
+        self._maps: dict[str, Tensor] = {}
         self._turn = 0
+
+    @contextmanager
+    def as_loaded(self) -> Iterator[None]:
+        """Peers get the network in the order in memory in which it was loaded."""
+        tuned, self.peer = self.peer, self._loaded
+        try:
+            yield
+        finally:
+            self.peer = tuned
 
     def some(self, count: int) -> int:
         """So many draws or samples; a tenth in a trial."""
@@ -77,34 +88,48 @@ class Bench:
     @property
     def maps(self) -> Tensor:
         """The gradient's maps of all images, (N, H, W)."""
-        if self._maps is None:
-            gradient = METHODS.create("gradient").value
-            streams = self.streams(len(self.images), "gradient")
-            self._maps = gradient.explain(self.model, self.images, self.targets, streams=streams)
-        return self._maps
+        return self.maps_of("gradient")
 
-    def case(self, count: int) -> Case:
-        """The first images with the gradient's maps and an empty bank."""
+    def maps_of(self, label: str) -> Tensor:
+        """A method's maps of all images, made once, (N, H, W)."""
+        if label not in self._maps:
+            streams = self.streams(len(self.images), label)
+            self._maps[label] = METHODS.create(label).value.explain(
+                self.model, self.images, self.targets, streams=streams
+            )
+        return self._maps[label]
+
+    def case(self, count: int, label: str, bank: Bank) -> Case:
+        """The first images with a method's maps."""
         images, targets = self.images[:count], self.targets[:count]
-        gradient = METHODS.create("gradient").value
+        method = METHODS.create(label).value
         return Case(
             model=self.model,
             images=images,
             targets=targets,
-            maps=self.maps[:count],
-            explain=bind(gradient, self.model, images, targets, self.streams(count, "gradient")),
+            maps=self.maps_of(label)[:count],
+            explain=bind(method, self.model, images, targets, self.streams(count, label)),
             image_ids=self.ids[:count],
-            method=gradient,
+            method=method,
+            bank=bank,
         )
 
-    def metrics(self, labels: tuple[str, ...], count: int) -> Callable[[], list[Any]]:
+    def metrics(
+        self, labels: tuple[str, ...], count: int, methods: tuple[str, ...] = ("gradient",)
+    ) -> Callable[[], list[Any]]:
         """Scores of metrics on the first images, one bank for all of them, new at each call."""
         metrics = [(label, METRICS.create(label).value) for label in labels]
-        self.case(count)  # explains the images, which is no part of any row
+        for method in methods:
+            self.maps_of(method)  # which is no part of any row
 
         def work() -> list[Any]:
-            case = self.case(count)
-            return [m.score(case, streams=self.streams(count, label)) for label, m in metrics]
+            bank = Bank()
+            cases = [self.case(count, method, bank) for method in methods]
+            return [
+                metric.score(case, streams=self.streams(count, label))
+                for case in cases
+                for label, metric in metrics
+            ]
 
         return work
 

@@ -9,9 +9,11 @@ NEAR = 1.15
 SURROGATE = 1.3  # segmentation included
 
 
-def _metrics(labels: tuple[str, ...], count: int, bench: Bench) -> Work:
-    what = f"{' + '.join(labels)}, {count} images"
-    return Work(bench.metrics(labels, count), what)
+def _metrics(
+    labels: tuple[str, ...], count: int, bench: Bench, methods: tuple[str, ...] = ("gradient",)
+) -> Work:
+    what = f"{' + '.join(labels)} of {', '.join(methods)}, {count} image{'s' if count > 1 else ''}"
+    return Work(bench.metrics(labels, count, methods), what)
 
 
 def _method(label: str, count: int, bench: Bench) -> Work:
@@ -28,6 +30,16 @@ for _name, _labels, _count in (
     ("Cascading randomization", ("cascading_randomization",), 16),
 ):
     ROWS.append(Row(_name, NEAR, "limit", partial(_metrics, _labels, _count)))
+
+_THREE = ("gradient", "input_x_gradient", "gradcam")
+ROWS.append(
+    Row(
+        "Cascading randomization, three methods of a run",
+        NEAR,
+        "limit",
+        partial(_metrics, ("cascading_randomization",), 16, methods=_THREE),
+    )
+)
 
 for _name, _goal, _label, _count in (
     ("Occlusion", NEAR, "occlusion", 1),

@@ -1,4 +1,4 @@
-"""Rows against captum and lime, which get the network in the faster order and full batches."""
+"""Rows against captum and lime, which get full batches."""
 
 import itertools
 from typing import Any

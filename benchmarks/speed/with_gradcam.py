@@ -1,10 +1,10 @@
-"""Rows against pytorch-grad-cam, with the network in the faster order."""
+"""Rows against pytorch-grad-cam."""
 
 from typing import Any
 
 import numpy as np
 import torch
-from bench import LAST, LAYER, Bench
+from bench import LAST, Bench
 from pytorch_grad_cam import AblationCAM, ScoreCAM
 from pytorch_grad_cam.metrics.road import ROADCombined
 from pytorch_grad_cam.utils.model_targets import (
@@ -43,7 +43,7 @@ def _road(bench: Bench) -> Work:
 
 @peer_row("grad-cam Score-CAM", 2.5)
 def _score(bench: Bench) -> Work:
-    layer = bench.peer.layer(LAYER)
+    layer = bench.peer.layer(LAST)
     targets = [ClassifierOutputTarget(int(bench.targets[0]))]
 
     def peer() -> np.ndarray:
@@ -51,10 +51,11 @@ def _score(bench: Bench) -> Work:
             return cam(bench.images[:1].clone(), targets)
 
     return Work(
-        bench.method(f"scorecam[layer={LAYER},fill=black]", 1),
-        f"the channels of {LAYER}, 1 image; ScoreCAM, 16 rows a call",
+        bench.method(f"scorecam[layer={LAST},fill=black]", 1),
+        f"the channels of {LAST}, 1 image; ScoreCAM, 16 rows a call",
         peer,
         _alike,
+        layer=LAST,
     )
 
 

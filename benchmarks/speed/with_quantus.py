@@ -1,4 +1,4 @@
-"""Rows against Quantus; it gets batches of 8 images and the network in the faster order."""
+"""Rows against Quantus; it gets batches of 8 images."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext

@@ -178,8 +178,8 @@ def _take_activations(graph: fx.GraphModule, named: dict[str, nn.Module]) -> Non
         before = node.args[0] if node.op == "call_module" and node.args else None
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
             continue
-        convolution = parts[str(before.target)]
-        if isinstance(convolution, PackedConv2d) and convolution.takes(named[str(node.target)]):
+        convolution, activation = parts.get(str(before.target)), named.get(str(node.target))
+        if isinstance(convolution, PackedConv2d) and convolution.takes(activation):
             node.replace_all_uses_with(before)
             graph.graph.erase_node(node)
 

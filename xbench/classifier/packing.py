@@ -28,12 +28,12 @@ class PackedConv2d(nn.Conv2d):
     _packed: Tensor | None = None
     _usable = True
 
-    def takes(self, activation: nn.Module) -> bool:
+    def takes(self, activation: nn.Module | None) -> bool:
         """Whether this convolution applies the activation behind it from now on."""
-        if self.activation is None and type(activation) in _ACTIVATIONS:
-            self.activation = type(activation)
-            return True
-        return False
+        if activation is None or self.activation is not None:
+            return False
+        self.activation = type(activation) if type(activation) in _ACTIVATIONS else None
+        return self.activation is not None
 
     def renewed(self) -> None:
         """Forget the weights as they were."""

@@ -1,10 +1,10 @@
 """How alike two maps are: SSIM in two dimensions, HOG descriptors, overlap of the top pixels."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from skimage.feature import hog
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from xbench.operations.ranks import sorted_rows, spearman, top_mask
 from xbench.streams import Streams
 
 _SIGMA, _RADIUS = 1.5, 5
+_BLOCK = 32
 _C1, _C2 = 0.01**2, 0.03**2
 
 
@@ -77,18 +78,19 @@ class Windows:
             empty = images.new_empty(images.shape[0], 0, 0)
             return Windows(images, empty, empty)
         mean = _window(images)
-        return Windows(images, mean, _window(images * images) - mean**2)
+        return Windows(images, mean, _window(images * images).addcmul_(mean, mean, value=-1))
 
     def ssim(self, other: "Windows") -> Tensor:
         """See `ssim`."""
         if self.mean.numel() == 0:
             return self.images.new_full((len(self.images),), torch.nan)
-        product = _window(self.images * other.images) - self.mean * other.mean
-        value = ((2 * self.mean * other.mean + _C1) * (2 * product + _C2)) / (
-            (self.mean**2 + other.mean**2 + _C1) * (self.variance + other.variance + _C2)
-        )
+        pairs = zip(
+            self.images, other.images, self.mean, other.mean, self.variance, other.variance,
+            strict=True,
+        )  # fmt: skip
+        value = torch.stack([_ssim(*pair) for pair in pairs])  # one by one, as the cache is small
         constant = _constant(self.images) | _constant(other.images)
-        return value.flatten(1).mean(dim=1).masked_fill(constant, torch.nan)
+        return value.masked_fill(constant, torch.nan)
 
 
 def map_ssim(first: Tensor, second: Tensor) -> Tensor:
@@ -142,10 +144,49 @@ def top_overlap(
     return value.masked_fill(_constant(first) | _constant(second), torch.nan)
 
 
+def _ssim(
+    a: Tensor, b: Tensor, a_mean: Tensor, b_mean: Tensor, a_var: Tensor, b_var: Tensor
+) -> Tensor:
+    """SSIM of two images (H, W) with their local moments; in place, as memory is what it costs."""
+    means = a_mean * b_mean
+    product = _window(a * b).sub_(means)
+    above = means.mul_(2).add_(_C1).mul_(product.mul_(2).add_(_C2))
+    squares = (a_mean * a_mean).addcmul_(b_mean, b_mean).add_(_C1)
+    return above.div_(squares.mul_((a_var + b_var).add_(_C2))).mean()
+
+
 def _window(images: Tensor) -> Tensor:
-    kernel = gaussian_kernel(_SIGMA, _RADIUS).to(images)
-    rows = F.conv2d(images[:, None], kernel.view(1, 1, 1, -1))
-    return F.conv2d(rows, kernel.view(1, 1, -1, 1))[:, 0]
+    """Weighted means of all windows inside the image, (N, H - 10, W - 10).
+
+    By products with a matrix of bands, some windows at a time: a convolution of one channel is
+    slow on a CPU.
+    """
+    bands = _bands().to(images)
+    across = _weighted(images.mT, bands).mT
+    return _weighted(across, bands)
+
+
+def _weighted(images: Tensor, bands: Tensor) -> Tensor:
+    """Means along the rows, (N, H, W) to (N, H - 10, W)."""
+    windows = images.shape[-2] - 2 * _RADIUS
+    found = images.new_empty(*images.shape[:-2], windows, images.shape[-1])
+    for start in range(0, windows, _BLOCK):
+        count = min(_BLOCK, windows - start)
+        reach = count + 2 * _RADIUS
+        found[..., start : start + count, :] = (
+            bands[:count, :reach] @ images[..., start : start + reach, :]
+        )
+    return found
+
+
+@lru_cache(maxsize=1)
+def _bands() -> Tensor:
+    """Weights of every pixel (columns) in every window of a block (rows)."""
+    kernel = gaussian_kernel(_SIGMA, _RADIUS)
+    bands = kernel.new_zeros(_BLOCK, _BLOCK + 2 * _RADIUS)
+    for shift, weight in enumerate(kernel.tolist()):
+        bands.diagonal(shift)[:_BLOCK] = weight
+    return bands
 
 
 def _constant(maps: Tensor) -> Tensor:
