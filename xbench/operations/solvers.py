@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xbench.operations.multigrid import Weights, solve_holes
+from xbench.operations.multigrid import Weights, grown, solve_holes, summed
 from xbench.optional import optional
 
 restoration = optional("skimage.restoration", "install it with `pip install scikit-image`")
@@ -61,16 +61,12 @@ def pyramid_means(images: Tensor, drop: Tensor) -> Tensor:
     total, count = images * weight, weight
     levels = [(total, count)]
     while max(total.shape[-2:]) > 1:
-        total = 4 * F.avg_pool2d(total, 2, ceil_mode=True, divisor_override=4)
-        count = 4 * F.avg_pool2d(count, 2, ceil_mode=True, divisor_override=4)
+        total, count = summed(total), summed(count)
         levels.append((total, count))
     filled = levels[-1][0] / levels[-1][1].clamp(min=1)
     for total, count in reversed(levels[:-1]):
-        size = tuple(total.shape[-2:])
-        coarse = F.interpolate(filled, scale_factor=2, mode="bilinear", align_corners=False)
-        filled = torch.where(
-            count > 0, total / count.clamp(min=1), coarse[..., : size[0], : size[1]]
-        )
+        coarse = grown(filled, *total.shape[-2:])
+        filled = torch.where(count > 0, total / count.clamp(min=1), coarse)
     return filled[..., :height, :width]
 
 
