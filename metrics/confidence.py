@@ -24,6 +24,8 @@ from .deletion import pixel_order
 
 BINS = (0.01, 0.05, 0.10, 0.20, 0.50)
 
+ROUNDING = 1e-6
+
 
 @METRICS.register
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class MaskedConfidence(Metric):
 
     With L the positive part of the map divided by its maximum, Y = p_c(x) and
     O = p_c(L x + (1 - L) b): drop max(0, Y - O) / Y, increase 1[O > Y], gain max(0, O - Y) /
-    (1 - Y). A map without positive values explains no part of the image: undefined.
+    (1 - Y). A difference of up to 1e-6 is rounding and no increase. A map without positive values
+    explains no part of the image: undefined.
 
     Attributes:
         kind: "drop", "increase" or "gain".
@@ -73,7 +76,7 @@ class MaskedConfidence(Metric):
         after = seen_through(case, maps, self.imputer, streams).probability[:, 0]
         value = {
             "drop": (before - after).clamp(min=0) / before,
-            "increase": (after > before).double(),
+            "increase": (after > before + ROUNDING).double(),
             "gain": (after - before).clamp(min=0) / (1 - before),
         }[self.kind]
         some = (maps.flatten(1).amax(dim=1) > 0).cpu()
