@@ -1,6 +1,7 @@
 """The harness of `make bench`: medians, goals, failures, sharing counted, memory flat."""
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,13 @@ class FakeBench:
     """A clock that tells what the work returns."""
 
     calls = FakeCalls()
+    loaded = False
+
+    @contextmanager
+    def as_loaded(self):
+        self.loaded = True
+        yield
+        self.loaded = False
 
     def counted(self, work):
         return work(), Cost(forwards=4, tails=8)
@@ -49,13 +57,21 @@ def test_a_row_is_the_median_of_its_rounds_in_turns() -> None:
 
         return work
 
-    ours, peer = side("ours", [9, 1, 2, 3, 4, 100]), side("peer", [9, 6, 6, 7, 6, 6])
-    work = Work(ours, "w", peer, lambda a, b: f"{a} and {b}", layer="here")
-    found = outcome_of(lambda _: work, 2.0, "peer")
-    assert (found.middle("ours"), found.middle("limit"), found.middle("peer")) == (3, 4.0, 6)
-    assert (found.over_limit, found.faster, found.holds) == (0.75, 2.0, True)
+    ours, tuned = side("ours", [9, 1, 2, 3, 4, 100]), side("tuned", [9, 6, 6, 7, 6, 6])
+    loaded = side("loaded", [1, 9, 9, 9, 20])
+
+    def prepare(bench):
+        peer = loaded if bench.loaded else tuned
+        return Work(ours, "w", peer, lambda a, b: f"{a} and {b}", layer="here")
+
+    found = outcome_of(prepare, 3.0, "peer")
+    sides = ("ours", "limit", "tuned", "peer")
+    assert tuple(map(found.middle, sides)) == (3, 4.0, 6, 9)
+    assert (found.over_limit, found.faster_than_tuned, found.faster) == (0.75, 2.0, 3.0)
+    assert found.holds is True  # the goal is of the peer as its user runs it
     assert found.agreement == "9 and 9"
-    assert order[2:6] == ["ours", "peer", "peer", "ours"]  # nobody always comes first
+    # nobody always comes first
+    assert order[2:8] == ["ours", "tuned", "loaded", "tuned", "loaded", "ours"]
 
 
 @pytest.mark.parametrize(
