@@ -99,6 +99,26 @@ def test_globs_and_all() -> None:
         METHODS.select("zzz*")
 
 
+def test_a_minus_takes_away_what_was_chosen_before_it() -> None:
+    everything = {one.label for one in METHODS.select("all")}
+    cams = {one.label for one in METHODS.select("*cam")}
+    assert {one.label for one in METHODS.select("all,-*cam")} == everything - cams
+    kept = METHODS.select("all,-*cam,gradcam,-rise")
+    assert {one.label for one in kept} == everything - cams - {"rise"} | {"gradcam"}
+    sizes = METHODS.select("smoothgrad,smoothgrad[n_samples=7],-smoothgrad[n_samples=7]")
+    assert [one.label for one in sizes] == ["smoothgrad"]
+    either = METHODS.select("smoothgrad,smoothgrad[n_samples=7],gradient,-smoothgrad")
+    assert [one.label for one in either] == ["gradient"]
+    assert [one.label for one in METHODS.select("gradient,-gradcam")] == ["gradient"]
+    for text, message in (
+        ("all,-zzz*", "zzz"),
+        ("all,-gradkam", "gradcam"),
+        ("gradient,-*", "chosen"),
+    ):
+        with pytest.raises(UnknownNameError, match=message):
+            METHODS.select(text)
+
+
 def test_two_entries_of_one_name_are_refused() -> None:
     registry: Registry[object] = Registry("thing", "methods")
 

@@ -242,29 +242,48 @@ class Registry(Generic[T]):
         """The instances that a comma-separated list of names, globs and group words describes.
 
         Args:
-            texts: for example `all`, `grad*`, `gradient,smoothgrad[n_samples=5]`.
+            texts: for example `all`, `grad*`, `gradient,smoothgrad[n_samples=5]`, `all,-lrp_*`: a
+                minus takes away what was chosen before it, a bare name with any parameters.
             groups: words that stand for the entries with some quality; `all` always works, and
                 leaves out entries that need an argument.
         """
         chosen: dict[str, Chosen[T]] = {}
         groups = {"all": lambda entry: not _required(entry), **(groups or {})}
         for text in names.split(texts):
-            if text in groups:
-                found = [entry.name for entry in self.entries() if groups[text](entry)]
-            elif any(mark in text.partition("[")[0] for mark in "*?"):
-                found = fnmatch.filter([entry.name for entry in self.entries()], text)
-                if not found:
-                    raise UnknownNameError(
-                        f"No {self.kind} matches '{text}'; `xbench {self.plural}` lists them all."
-                    )
-            else:
-                found = [text]
-            for name in found:
+            if text.startswith("-"):
+                chosen = self._without(chosen, self._meant(text[1:].strip(), groups))
+                continue
+            for name in self._meant(text, groups):
                 one = self.create(name)
                 chosen.setdefault(one.identity, one)
         if not chosen:
             raise UnknownNameError(f"No {self.kind} was chosen; `xbench {self.plural}` lists them.")
         return list(chosen.values())
+
+    def _without(self, chosen: dict[str, Chosen[T]], texts: list[str]) -> dict[str, Chosen[T]]:
+        for text in texts:
+            name = text if text in self else names.parse(text)[0]
+            entry = self.entry(name)
+            identity = None if text == name else self.create(text).identity
+            chosen = {
+                key: one
+                for key, one in chosen.items()
+                if key != identity and (identity is not None or one.entry.name != entry.name)
+            }
+        return chosen
+
+    def _meant(self, text: str, groups: dict[str, Callable[[Entry[T]], bool]]) -> list[str]:
+        """The names that a group word or a glob stands for; any other text itself."""
+        if text in groups:
+            return [entry.name for entry in self.entries() if groups[text](entry)]
+        if not any(mark in text.partition("[")[0] for mark in "*?"):
+            return [text]
+        found = fnmatch.filter([entry.name for entry in self.entries()], text)
+        if not found:
+            raise UnknownNameError(
+                f"No {self.kind} matches '{text}'; `xbench {self.plural}` lists them all."
+            )
+        return found
 
 
 def _origin(entry: Entry[Any]) -> tuple[str, str]:

@@ -22,6 +22,7 @@ class Work:
         agree: what the results of the two sides say of each other; given ours and the peer's.
         same: the other side with our draws, run once for the agreement; default `peer`.
         layer: behind which tails begin.
+        tuned: whether the peer is timed with our choices of memory, too; not where it takes long.
     """
 
     ours: Callable[[], Any]
@@ -30,6 +31,7 @@ class Work:
     agree: Callable[[Any, Any], str] | None = None
     same: Callable[[], Any] | None = None
     layer: str = LAYER
+    tuned: bool = True
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,8 @@ def _run(outcome: Outcome, bench: Bench, rounds: int) -> None:
         peer = work.peer
         theirs = (work.same or peer)()
         outcome.agreement = work.agree(found, theirs) if work.agree else ""
-        sides["tuned"] = lambda: bench.timed(peer)
+        if work.tuned:
+            sides["tuned"] = lambda: bench.timed(peer)
         sides["peer"] = _as_its_user_runs_it(outcome.row, bench)
     outcome.seconds = {side: [] for side in sides}
     order = list(sides)

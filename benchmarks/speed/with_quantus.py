@@ -98,6 +98,7 @@ def _equal_accuracy(bench: Bench) -> Work:
         f"({theirs:.4f}; its own area, over the number of its steps); {COUNT} images, against "
         f"{dense} steps",
         lambda: _run(bench, metric),
+        tuned=False,
     )
 
 

@@ -25,9 +25,11 @@ DatasetOption = Annotated[
 ]
 Methods = Annotated[
     str,
-    typer.Option(help="all, names, globs, parameters: 'grad*,smoothgrad[n_samples=25]'."),
+    typer.Option(help="all, names, globs, parameters: 'grad*,-gradcam,smoothgrad[n_samples=25]'."),
 ]
-Metrics = Annotated[str, typer.Option(help="default, all, names, globs, parameters.")]
+Metrics = Annotated[
+    str, typer.Option(help="default, all, names, globs, parameters: 'all,-*_agreement'.")
+]
 Limit = Annotated[int | None, typer.Option(help="At most so many images, balanced over classes.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:INDEX.")]

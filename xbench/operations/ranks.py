@@ -1,10 +1,15 @@
 """Rank operations: orders with seeded random ties, average ranks, correlations."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from xbench.streams import Streams
+
+_THREADED = 2**18
+"""Values from which sorting on all cores is worth the threads."""
 
 
 def order_ranks(maps: Tensor, streams: Streams, *tag: str | int) -> Tensor:
@@ -37,7 +42,13 @@ def _order(values: Tensor) -> Tensor:
     """The places of every row's values from the smallest up, ties in any order, int64 (N, M)."""
     if values.device.type != "cpu":
         return values.argsort(dim=1)
-    return torch.from_numpy(np.argsort(values.detach().numpy(), axis=1))
+    rows = values.detach().numpy()
+    workers = min(torch.get_num_threads(), len(rows))
+    if workers < 2 or rows.size < _THREADED:
+        return torch.from_numpy(np.argsort(rows, axis=1))
+    with ThreadPoolExecutor(workers) as pool:  # numpy sorts on one core, and lets others go on
+        parts = pool.map(lambda some: np.argsort(some, axis=1), np.array_split(rows, workers))
+        return torch.from_numpy(np.concatenate(list(parts)))
 
 
 def average_ranks(values: Tensor) -> Tensor:
