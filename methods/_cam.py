@@ -1,6 +1,6 @@
 """What the CAM methods share: the layer, its feature maps, the way back to pixels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,19 @@ def feature_layer(model: Classifier, images: Tensor, name: str) -> Layer:
             "are ambiguous; name another one with layer=..."
         )
     return layer
+
+
+def refuse_parts(outputs: Sequence[Tensor], images: Tensor) -> None:
+    """Refuses layers that do not see whole images, one a row, as those of a mosaic's network.
+
+    Raises:
+        UnsupportedError: the number of rows of an output is not that of the images.
+    """
+    if any(len(output) != len(images) for output in outputs):
+        raise UnsupportedError(
+            "The network passes parts of an image through its layers as rows of their own, so "
+            "their maps have no place in the image."
+        )
 
 
 def to_pixels(cam: Tensor, images: Tensor, *, relu: bool) -> Tensor:

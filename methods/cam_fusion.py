@@ -16,7 +16,7 @@ from xbench.errors import ParameterError, UnsupportedError
 from xbench.registry import METHODS
 from xbench.streams import Streams
 
-from ._cam import feature_layer, refuse_without_features, to_pixels
+from ._cam import feature_layer, refuse_parts, refuse_without_features, to_pixels
 from .cam import RULES
 
 Rule = Literal["gradcam", "hirescam", "gradcam_elementwise", "layercam", "xgradcam"]
@@ -107,7 +107,9 @@ def _gradients(
                 scores.sum(), outputs, allow_unused=True, materialize_grads=True
             )
         for place, layer, output, gradient in zip(found, layers, outputs, gradients, strict=True):
-            place.append((to_nchw(output.detach(), layer), to_nchw(gradient, layer)))
+            maps = to_nchw(output.detach(), layer)
+            refuse_parts([maps], images[piece])
+            place.append((maps, to_nchw(gradient, layer)))
     return [(torch.cat([a for a, _ in pairs]), torch.cat([g for _, g in pairs])) for pairs in found]
 
 

@@ -17,6 +17,7 @@ from xbench.operations.pixels import upsample
 from xbench.registry import METHODS
 from xbench.streams import Streams
 
+from ._cam import refuse_parts
 from ._rules import uncovered
 
 
@@ -86,6 +87,7 @@ class FullGrad(Method):
             for _, rows, gradients, scores in copy.gradient_rows(
                 len(images), build, targets, like=images
             ):
+                refuse_parts(terms, rows)
                 terms.append((rows - color) * gradients)
                 planes = [upsample(_rescaled(term), size) for term in terms if term.ndim == 4]
                 total = torch.stack([term.double().flatten(1).sum(dim=1) for term in terms])

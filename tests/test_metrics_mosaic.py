@@ -10,6 +10,7 @@ import torch
 from reference import mosaic_reference as reference
 from xbench.metrics.mosaic import DiFull, Focus, GridPg
 
+import xbench
 from xbench.classifier import Classifier
 from xbench.classifier.disconnected import disconnect
 from xbench.contracts import MethodCard, Samples, TruthMethod
@@ -301,3 +302,12 @@ def test_published_order_on_a_real_network(imagenet_sample):
     assert 0.25 < means["gradient_abs"] < 0.6
     assert 0.25 < means["guided_backprop_abs"] < 0.6
     assert means["gradcam"] > 0.6
+
+
+@pytest.mark.parametrize("method", ["fullgrad", "fusedcam"])
+def test_methods_of_several_layers_are_refused_where_layers_see_single_cells(method: str) -> None:
+    """The network of DiFull runs its first layers on every cell by itself."""
+    run = xbench.run("reference", "planted", methods=method, metrics="difull", limit=2)
+    rows = run.records.query("metric == 'difull'")
+    assert set(rows["status"]) == {"unsupported"}
+    assert "rows of their own" in rows["reason"].iloc[0]

@@ -30,6 +30,11 @@ _ROAD = (
     "Every row solves a system of 50,000 equations for each channel, by multigrid to a residual of "
     "1e-6; that takes longer than the forward pass behind it and gains little from a second core."
 )
+_CASCADE = (
+    "Beside the calls it draws the random weights and folds them, which all methods of a run share "
+    "and the one method here pays for, and ranks every map twice (signed and absolute) and "
+    "compares it by SSIM."
+)
 REASONS: dict[str, str] = {
     "Deletion + insertion": _ROWS,
     "Faithfulness correlation": _ROWS,
@@ -40,15 +45,13 @@ REASONS: dict[str, str] = {
     "Score-CAM": _ROWS,
     "SmoothGrad": _ROWS + " Drawing the noise is one of its steps.",
     "ROAD": _ROAD,
-    "Cascading randomization": "Beside the calls it draws the random weights and folds them, which "
-    "all methods of a run share and the one method here pays for, and ranks every map twice "
-    "(signed and absolute) and compares it by SSIM.",
+    "Cascading randomization": _CASCADE,
     "Cascading randomization, three methods of a run": "Beside the calls it ranks every map twice "
     "(signed and absolute) and compares it by SSIM.",
     "Quantus pixel flipping, equal steps": _CALLS,
     "Quantus faithfulness correlation": _CALLS,
     "Quantus max sensitivity": _CALLS,
-    "Quantus MPRT": _CALLS,
+    "Quantus MPRT": _CASCADE,
     "Quantus local Lipschitz estimate": _CALLS,
     "captum occlusion": _CALLS,
     "lime": _CALLS,
