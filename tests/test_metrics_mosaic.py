@@ -305,9 +305,13 @@ def test_published_order_on_a_real_network(imagenet_sample):
 
 
 @pytest.mark.parametrize("method", ["fullgrad", "fusedcam"])
-def test_methods_of_several_layers_are_refused_where_layers_see_single_cells(method: str) -> None:
+def test_methods_of_several_layers_are_refused_where_layers_see_single_cells(
+    method, tmp_path
+) -> None:
     """The network of DiFull runs its first layers on every cell by itself."""
-    run = xbench.run("reference", "planted", methods=method, metrics="difull", limit=2)
+    run = xbench.run(
+        "reference", "planted", methods=method, metrics="difull", limit=2, out=tmp_path
+    )
     rows = run.records.query("metric == 'difull'")
     assert set(rows["status"]) == {"unsupported"}
     assert "rows of their own" in rows["reason"].iloc[0]
