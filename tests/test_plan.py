@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from xbench.cost import Cost
-from xbench.running.plan import Plan, make_plan
+from xbench.running.plan import ENDING, Plan, make_plan
 from xbench.running.session import Settings, make_grid, run_grid
 
 
@@ -19,7 +19,9 @@ def test_time_counts_imputers_own_arithmetic_and_looks_at_methods() -> None:
     cells = {(cell.method, cell.metric): cell for cell in plan.cells}
     assert cells["gradient", "road"].own > 0 == cells["gradient", "deletion"].own
     assert plan.once >= plan.seconds(Cost(6, 4))
-    assert plan.total_seconds == pytest.approx(sum(map(plan.cell_seconds, plan.cells)) + plan.once)
+    spent = sum(map(plan.cell_seconds, plan.cells)) + plan.once
+    assert plan.total_seconds == pytest.approx(spent + plan.ending)
+    assert plan.ending == pytest.approx(ENDING[0] + ENDING[1] * 2 * 6)  # two images, six cells
     assert plan.total_seconds > plan.seconds(plan.cost)
 
 
@@ -73,5 +75,5 @@ def test_time_counts_every_pair_of_methods_that_runs() -> None:
 
     three, two = planned("edges,gradient,random"), planned("edges,gradient,attention_rollout")
     assert 0 < two.pairs["iou"] < three.pairs["iou"]
-    spent = sum(map(three.cell_seconds, three.cells)) + three.once
+    spent = sum(map(three.cell_seconds, three.cells)) + three.once + three.ending
     assert three.total_seconds == pytest.approx(spent + 2 * three.pairs["iou"])

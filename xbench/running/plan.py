@@ -17,6 +17,8 @@ from xbench.running.overheads import Overheads, measure, probe_cost, residual_co
 from xbench.running.probe import IMAGES
 
 SAMPLE = 4
+ENDING = (6.0, 1.2e-4)
+"""Seconds of a run's start, tables and report: in any case, and a row (measured on two cores)."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Plan:
         tail_seconds: measured time of one pass of the network's tail.
         once: seconds that do not grow with the images: every method is looked at before it runs.
         pairs: seconds an image of comparing all pairs of methods, by the pairwise metric.
+        ending: seconds of the start, the tables and the report.
     """
 
     cells: list[PlannedCell]
@@ -59,6 +62,7 @@ class Plan:
     tail_seconds: float = 0.0
     once: float = 0.0
     pairs: Mapping[str, float] = field(default_factory=dict)
+    ending: float = 0.0
 
     @property
     def cost(self) -> Cost:
@@ -84,7 +88,7 @@ class Plan:
     def total_seconds(self) -> float:
         """The time of the whole run."""
         pairs = sum(self.pairs.values()) * self.images
-        return sum(map(self.cell_seconds, self.cells)) + pairs + self.once
+        return sum(map(self.cell_seconds, self.cells)) + pairs + self.once + self.ending
 
 
 def make_plan(grid: Grid) -> Plan:
@@ -141,7 +145,9 @@ def _timed(plan: Plan, grid: Grid, facts: Mapping[str, object], found: Overheads
     run = {cell.method for cell in cells if cell.metric == EXPLAIN and cell.reason is None}
     count = math.comb(len(run), 2)
     pairs = {label: seconds * count for label, seconds in found.pairs.items()}
-    return replace(plan, cells=cells, once=once, pairs=pairs)
+    rows = plan.images * (sum(cell.reason is None for cell in cells) + len(pairs) * count)
+    ending = ENDING[0] + ENDING[1] * rows
+    return replace(plan, cells=cells, once=once, pairs=pairs, ending=ending)
 
 
 def _planned(
