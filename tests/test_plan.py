@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from xbench.cost import Cost
+from xbench.running import overheads
 from xbench.running.plan import ENDING, Plan, make_plan
 from xbench.running.session import Settings, make_grid, run_grid
 
@@ -69,11 +70,13 @@ def test_trainings_count_as_calls_over_all_images(tmp_path: Path) -> None:
     assert "--max-calls allows 500" in rows["reason"].iloc[0]
 
 
-def test_time_counts_every_pair_of_methods_that_runs() -> None:
+def test_time_counts_every_pair_of_methods_that_runs(monkeypatch) -> None:
+    monkeypatch.setattr(overheads, "_pair", lambda *_: 0.5)
+
     def planned(methods: str) -> Plan:
         return make_plan(make_grid(Settings(methods=methods, metrics="iou", limit=2, batch_size=8)))
 
     three, two = planned("edges,gradient,random"), planned("edges,gradient,attention_rollout")
-    assert 0 < two.pairs["iou"] < three.pairs["iou"]
+    assert (two.pairs["iou"], three.pairs["iou"]) == (0.5, 1.5)
     spent = sum(map(three.cell_seconds, three.cells)) + three.once + three.ending
     assert three.total_seconds == pytest.approx(spent + 2 * three.pairs["iou"])

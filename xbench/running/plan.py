@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from statistics import median
 
 import torch
 
@@ -16,7 +17,7 @@ from xbench.running.grid import EXPLAIN, Grid
 from xbench.running.overheads import Overheads, measure, probe_cost, residual_cost
 from xbench.running.probe import IMAGES
 
-SAMPLE = 4
+SAMPLE, ROUNDS = 4, 7
 ENDING = (6.0, 1.2e-4)
 """Seconds of a run's start, tables and report: in any case, and a row (measured on two cores)."""
 
@@ -168,24 +169,32 @@ def _planned(
 
 
 def speed(model: Classifier, sample: torch.Tensor) -> tuple[float, float]:
-    """Seconds of one image forward, and of the backward alone, at the best batch size."""
+    """Seconds of one image forward, and of the backward alone, at the best batch size.
+
+    Both take turns and the median counts, so that a slow moment of the machine tells on neither.
+    """
     with model.counter.paused():
-        size = model.size("forward", sample)
-        rows = sample[:1].expand(size, *sample.shape[1:])
-        forward = _fastest(lambda: model.logits(rows), model) / size
-        size = model.size("backward", sample)
-        rows = sample[:1].expand(size, *sample.shape[1:])
-        targets = torch.zeros(size, dtype=torch.int64, device=model.device)
-        both = _fastest(lambda: model.gradients(rows, targets), model) / size
+        rows = {kind: _batch(model, sample, kind) for kind in ("forward", "backward")}
+        targets = torch.zeros(len(rows["backward"]), dtype=torch.int64, device=model.device)
+        steps: dict[str, Callable[[], object]] = {
+            "forward": lambda: model.logits(rows["forward"]),
+            "backward": lambda: model.gradients(rows["backward"], targets),
+        }
+        times: dict[str, list[float]] = {kind: [] for kind in steps}
+        for _ in range(ROUNDS):
+            for kind, step in steps.items():
+                times[kind].append(_timed_call(step, model) / len(rows[kind]))
+    forward, both = median(times["forward"]), median(times["backward"])
     return forward, max(both - forward, 0.0)
 
 
-def _fastest(work: Callable[[], object], model: Classifier) -> float:
-    times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        work()
-        if model.device.type == "cuda":
-            torch.cuda.synchronize(model.device)
-        times.append(time.perf_counter() - start)
-    return sorted(times)[1]
+def _batch(model: Classifier, sample: torch.Tensor, kind: str) -> torch.Tensor:
+    return sample[:1].expand(model.size(kind, sample), *sample.shape[1:])
+
+
+def _timed_call(work: Callable[[], object], model: Classifier) -> float:
+    start = time.perf_counter()
+    work()
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    return time.perf_counter() - start
