@@ -53,10 +53,6 @@ def grown(maps: list[np.ndarray], images: Tensor) -> Tensor:
     return upsample(torch.tensor(np.stack(maps)).float(), tuple(images.shape[2:]))
 
 
-def correlation(a: Tensor, b: Tensor) -> float:
-    return float(np.corrcoef(a.flatten().numpy(), b.flatten().numpy())[0, 1])
-
-
 def family() -> list[str]:
     return [
         CHEAP.get(e.name, e.name)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from cams import TARGETS, correlation, deep_head, explain, family, features, grown
+from attributions import correlation
+from cams import TARGETS, deep_head, explain, family, features, grown
 from reference import cam_reference as twin
 from torch import Tensor, nn
 from xbench.methods import (

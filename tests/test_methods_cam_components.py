@@ -4,7 +4,8 @@ import nets
 import numpy as np
 import pytest
 import torch
-from cams import TARGETS, DeepHead, correlation, deep_head, explain, family, features, grown
+from attributions import correlation
+from cams import TARGETS, DeepHead, deep_head, explain, family, features, grown
 from reference import cam_reference as twin
 from torch import Tensor, nn
 from xbench.methods import (

@@ -262,14 +262,13 @@ class Registry(Generic[T]):
 
     def _without(self, chosen: dict[str, Chosen[T]], texts: list[str]) -> dict[str, Chosen[T]]:
         for text in texts:
-            name = text if text in self else names.parse(text)[0]
+            name, argument, values = names.parse(text)
             entry = self.entry(name)
-            identity = None if text == name else self.create(text).identity
-            chosen = {
-                key: one
-                for key, one in chosen.items()
-                if key != identity and (identity is not None or one.entry.name != entry.name)
-            }
+            if argument is None and not values:
+                gone = {key for key, one in chosen.items() if one.entry is entry}
+            else:
+                gone = {self.create(text).identity}
+            chosen = {key: one for key, one in chosen.items() if key not in gone}
         return chosen
 
     def _meant(self, text: str, groups: dict[str, Callable[[Entry[T]], bool]]) -> list[str]:

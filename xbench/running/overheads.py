@@ -58,7 +58,8 @@ def measure(grid: Grid, sample: Tensor, seconds: Callable[[Cost], float]) -> Ove
         )
 
 
-def _timed(model: Classifier, work: Callable[[], object]) -> float:
+def timed(model: Classifier, work: Callable[[], object]) -> float:
+    """Seconds of a piece of work, the device waited for."""
     start = time.perf_counter()
     work()
     if model.device.type == "cuda":
@@ -74,7 +75,7 @@ def _tail(model: Classifier, sample: Tensor) -> float:
 
     def rows(count: int) -> float:
         owner = torch.zeros(count, dtype=torch.int64, device=model.device)
-        return _timed(
+        return timed(
             model, lambda: model.tail_rows(layer, sample[:1], owner, lambda index, raw: raw)
         )
 
@@ -107,7 +108,7 @@ def _pair(metric: PairMetric, grid: Grid, sample: Tensor) -> float:
     first, second = (streams.scoped(name).normal((height, width)) for name in ("a", "b"))
     first, second = first.to(sample.device), second.to(sample.device)
     metric.compare(first, second, streams=streams)
-    return _timed(grid.model, lambda: metric.compare(first, second, streams=streams)) / count
+    return timed(grid.model, lambda: metric.compare(first, second, streams=streams)) / count
 
 
 def _methods(grid: Grid, sample: Tensor, seconds: Callable[[Cost], float]) -> dict[str, float]:
@@ -135,7 +136,7 @@ def _explain(grid: Grid, sample: Tensor, targets: Tensor, method: Chosen[Method]
     explain = bind(method.value, grid.model, sample, targets, streams)
     try:
         explain(sample)
-        return _timed(grid.model, lambda: explain(sample))
+        return timed(grid.model, lambda: explain(sample))
     except Exception:  # the run will say what is wrong, with the cell
         return 0.0
 

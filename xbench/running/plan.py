@@ -1,7 +1,6 @@
 """The plan: cells, model calls, time and disk, before anything runs."""
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import median
@@ -14,7 +13,7 @@ from xbench.cost import Cost
 from xbench.registry import Chosen
 from xbench.running.costs import cell_cost
 from xbench.running.grid import EXPLAIN, Grid
-from xbench.running.overheads import Overheads, measure, probe_cost, residual_cost
+from xbench.running.overheads import Overheads, measure, probe_cost, residual_cost, timed
 from xbench.running.probe import IMAGES
 
 SAMPLE, ROUNDS = 4, 7
@@ -183,18 +182,10 @@ def speed(model: Classifier, sample: torch.Tensor) -> tuple[float, float]:
         times: dict[str, list[float]] = {kind: [] for kind in steps}
         for _ in range(ROUNDS):
             for kind, step in steps.items():
-                times[kind].append(_timed_call(step, model) / len(rows[kind]))
+                times[kind].append(timed(model, step) / len(rows[kind]))
     forward, both = median(times["forward"]), median(times["backward"])
     return forward, max(both - forward, 0.0)
 
 
 def _batch(model: Classifier, sample: torch.Tensor, kind: str) -> torch.Tensor:
     return sample[:1].expand(model.size(kind, sample), *sample.shape[1:])
-
-
-def _timed_call(work: Callable[[], object], model: Classifier) -> float:
-    start = time.perf_counter()
-    work()
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
-    return time.perf_counter() - start

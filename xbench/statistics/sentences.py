@@ -82,11 +82,8 @@ def _never(found: Recommendation) -> list[str]:
             f"({one.reason})"
             for one in unsound[:NAMED]
         )
-        more = unsound[NAMED:]
-        rest = (
-            f"; nor {more[0].method if len(more) == 1 else f'{len(more)} others'}" if more else ""
-        )
-        parts.append(f"Never use {_names([o.method for o in unsound[:NAMED]])}: {reasons}{rest}.")
+        names = [one.method for one in unsound]
+        parts.append(f"Never use {_names(names[:NAMED])}: {reasons}{_nor(names[NAMED:])}.")
     if unproven and not unsound:
         one = unproven[0]
         parts.append(
@@ -98,6 +95,13 @@ def _never(found: Recommendation) -> list[str]:
             f"; {_names([one.method for one in unproven])} did not beat the controls."
         )
     return parts
+
+
+def _nor(methods: Sequence[str]) -> str:
+    """Those for which there is no room: one by name, several by number."""
+    if not methods:
+        return ""
+    return f"; nor {methods[0]}" if len(methods) == 1 else f"; nor {len(methods)} others"
 
 
 def _firm(found: Recommendation, ranking: Ranking) -> str:
