@@ -11,7 +11,7 @@ from xbench.classifier.randomize import HOWS, ORDERS, RandomizedNetwork, stages
 from xbench.contracts import Case, Metric, MetricCard, Scores
 from xbench.errors import ParameterError
 from xbench.operations.ranks import average_ranks, pearson
-from xbench.operations.similarity import map_windows
+from xbench.operations.similarity import ssim, unit_scale
 from xbench.registry import METRICS
 from xbench.streams import Streams
 
@@ -101,25 +101,27 @@ class CascadingRandomization(Metric):
         chosen = stages(len(random.layers), self.depths, self.order)
         own = self._maps(case, None, "trained weights", streams)
         own_ranks, own_abs = average_ranks(own.flatten(1)), _abs_ranks(own)
-        windows = map_windows(own)
+        own_scaled = unit_scale(own)
         series: dict[str, list[Tensor]] = {"spearman": [], "abs_spearman": [], "ssim": []}
+        logits: list[Tensor] = []
         if self.similarity not in series:
             series[self.similarity] = []
         for stage, layers in enumerate(chosen):
             call = f"random weights {self.how} {sorted(layers)}"
-            maps = self._maps(case, random.at(layers), call, streams)
+            model = random.at(layers)
+            maps = self._maps(case, model, call, streams)
+            logits.append(logit_correlation(case, model, call, streams))
             series["spearman"].append(pearson(own_ranks, average_ranks(maps.flatten(1))))
             series["abs_spearman"].append(pearson(own_abs, _abs_ranks(maps)))
-            series["ssim"].append(windows.ssim(map_windows(maps)))
+            series["ssim"].append(ssim(own_scaled, unit_scale(maps)))
             if len(series) > 3:
                 found = similarity(self.similarity, own, maps, streams, stage)
                 series[self.similarity].append(found)
         curves = {name: torch.stack(values, dim=1) for name, values in series.items()}
         judged = curves[self.similarity]
-        logits = logit_correlations(case, random, self.how, chosen, streams)
         return Scores.of(
             judged.nanmean(dim=1),
-            curves={**curves, "logits": logits},
+            curves={**curves, "logits": torch.stack(logits, dim=1)},
             details=self._details(curves),
             reason="The map is constant, or constant under all random weights.",
         )
@@ -203,19 +205,13 @@ def randomized_network(case: Case, how: str, streams: Streams) -> RandomizedNetw
     return found
 
 
-def logit_correlations(
-    case: Case, random: RandomizedNetwork, how: str, chosen: list[list[int]], streams: Streams
-) -> Tensor:
-    """Pearson correlation of the logits before and after, (N, stages): was anything destroyed?"""
-
-    def compute() -> Tensor:
-        clean = case.model.logits(case.images)
-        return torch.stack(
-            [pearson(clean, random.at(layers).logits(case.images)) for layers in chosen], dim=1
-        )
-
-    key = ("random logits", how, streams.seed, streams.repetition, str(chosen))
-    found: Tensor = case.bank.get(key, compute)
+def logit_correlation(case: Case, model: Classifier, call: str, streams: Streams) -> Tensor:
+    """Pearson correlation of the logits before and after, (N,): was anything destroyed?"""
+    draw = (streams.seed, streams.repetition)
+    clean = case.bank.get(("trained logits",), lambda: case.model.logits(case.images))
+    found: Tensor = case.bank.get(
+        ("random logits", call, *draw), lambda: pearson(clean, model.logits(case.images))
+    )
     return found
 
 

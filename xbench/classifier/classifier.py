@@ -1,5 +1,6 @@
 """The classifier: logits, gradients, layers and tails of one network, batched and counted."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -116,6 +117,12 @@ class Classifier:
         other.counter = self.counter
         other._sizes = self._sizes
         other.network.take_settings(self.network)
+        return other
+
+    def renewed(self) -> "Classifier":
+        """This classifier after its weights were changed in place: nothing made for it is kept."""
+        other = copy.copy(self)
+        other._hash, other._traces, other._tails = None, {}, {}
         return other
 
     def facts(self, shape: Sequence[int]) -> Facts:

@@ -4,6 +4,9 @@ In evaluation mode a normalization behind a convolution is an affine map of its 
 one convolution: the same logits and gradients to rounding, with less memory to pass through.
 """
 
+from operator import attrgetter
+from typing import Any
+
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules import module as hooks
@@ -24,23 +27,25 @@ class Folded:
     Args:
         module: the network, in evaluation mode.
         graph: of the network, without the folded normalizations.
-        pairs: (convolution, normalization, convolution that stands for both).
+        pairs: the names of a convolution and of its normalization, and what stands for both.
     """
 
     def __init__(
         self,
         module: nn.Module,
         graph: fx.GraphModule,
-        pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]],
+        pairs: list[tuple[str, str, nn.Conv2d]],
     ) -> None:
         self._module = module
         self._graph = graph
-        self._pairs = pairs
+        self._names = pairs
+        parts = dict(module.named_modules())
+        self._pairs = [(parts[first], parts[second], both) for first, second, both in pairs]
         self._tables = [
             (convolution._parameters, norm._parameters, norm._buffers)
-            for convolution, norm, _ in pairs
+            for convolution, norm, _ in self._pairs
         ]
-        self._norms = [vars(norm) for _, norm, _ in pairs]
+        self._norms = [vars(norm) for _, norm, _ in self._pairs]
         self._watch = Watch(module)
         self._states: list[list[tuple[int, int]]] = [[] for _ in pairs]
 
@@ -61,9 +66,25 @@ class Folded:
                 self._states[place] = state
         return self._graph
 
+    def twin(self, module: nn.Module) -> "Folded":
+        """The same for a copy of the network, whatever its weights; spares another trace."""
+        pairs = []
+        for first, second, both in self._names:
+            other = _like(attrgetter(first)(module), isinstance(both, PackedConv2d))
+            if isinstance(other, PackedConv2d) and isinstance(both, PackedConv2d):
+                other.activation = both.activation
+            pairs.append((first, second, other))
+        graph = self._graph.graph
+        targets = {str(n.target) for n in graph.nodes if n.op in ("call_module", "get_attr")}
+        parts = {name: attrgetter(name)(module) for name in targets}
+        parts.update({first: other for first, _, other in pairs})
+        return Folded(module, _graph_module(parts, graph), pairs)
+
     @staticmethod
     @torch.no_grad()
-    def _renew(convolution: nn.Conv2d, norm: nn.BatchNorm2d, both: nn.Conv2d) -> None:
+    def _renew(convolution: nn.Module, norm: nn.Module, both: nn.Conv2d) -> None:
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
         assert norm.running_mean is not None
         assert norm.running_var is not None
         weight, bias = fuse_conv_bn_weights(
@@ -156,12 +177,12 @@ def _fold(module: nn.Module, pack: bool) -> Folded | None:
     for node in list(graph.graph.nodes):
         found = _pair(node, named, calls)
         if found is not None:
-            before, convolution, norm = found
+            before, convolution = found
             both = _like(convolution, pack)
             node.replace_all_uses_with(before)
             graph.graph.erase_node(node)
             graph.set_submodule(str(before.target), both)
-            pairs.append((convolution, norm, both))
+            pairs.append((str(before.target), str(node.target), both))
     if not pairs:
         return None
     _take_activations(graph, named)
@@ -169,6 +190,13 @@ def _fold(module: nn.Module, pack: bool) -> Folded | None:
     graph.recompile()
     graph.graph.owning_module = None  # a cycle would keep all weights until the next collection
     return Folded(module, graph.eval(), pairs)
+
+
+def _graph_module(parts: dict[str, Any], graph: fx.Graph) -> fx.GraphModule:
+    """A graph over other parts by the same names."""
+    found = fx.GraphModule(parts, graph)
+    graph.owning_module = None
+    return found.eval()
 
 
 def _take_activations(graph: fx.GraphModule, named: dict[str, nn.Module]) -> None:
@@ -186,7 +214,7 @@ def _take_activations(graph: fx.GraphModule, named: dict[str, nn.Module]) -> Non
 
 def _pair(
     node: fx.Node, named: dict[str, nn.Module], calls: dict[str, int]
-) -> tuple[fx.Node, nn.Conv2d, nn.BatchNorm2d] | None:
+) -> tuple[fx.Node, nn.Conv2d] | None:
     if node.op != "call_module" or type(named.get(str(node.target))) is not nn.BatchNorm2d:
         return None
     before = node.args[0]
@@ -196,13 +224,13 @@ def _pair(
     if type(convolution) is not nn.Conv2d or not isinstance(norm, nn.BatchNorm2d):
         return None
     once = calls[str(before.target)] == calls[str(node.target)] == 1
-    return (before, convolution, norm) if once and norm.running_mean is not None else None
+    return (before, convolution) if once and norm.running_mean is not None else None
 
 
 def _like(convolution: nn.Conv2d, pack: bool) -> nn.Conv2d:
     """A convolution of the same shape, with a bias."""
-    both: nn.Conv2d = nn.utils.skip_init(
-        PackedConv2d if pack and can_pack(convolution) else nn.Conv2d,
+    kind = PackedConv2d if pack and can_pack(convolution) else nn.Conv2d
+    both = kind(
         convolution.in_channels,
         convolution.out_channels,
         convolution.kernel_size,
@@ -212,9 +240,9 @@ def _like(convolution: nn.Conv2d, pack: bool) -> nn.Conv2d:
         convolution.groups,
         True,
         convolution.padding_mode,
-        device=convolution.weight.device,
-        dtype=convolution.weight.dtype,
+        device="meta",
     )
-    both.weight.data = torch.empty_like(convolution.weight)  # keeps the order in memory
-    both.requires_grad_(False)
+    weight = torch.empty_like(convolution.weight)  # keeps the order in memory
+    both.weight = nn.Parameter(weight, requires_grad=False)
+    both.bias = nn.Parameter(weight.new_empty(convolution.out_channels), requires_grad=False)
     return both

@@ -121,9 +121,9 @@ class Network(nn.Module):
         self.get_buffer("mean").copy_(other.get_buffer("mean"))  # see shifted.py
 
     def take_folding(self, other: "Network") -> None:
-        """Use what another network over the very same module has folded, weights renewed or not."""
-        if other.module is self.module and other._tried:
-            self._tried, self._folded = True, other._folded
+        """Fold as a network was folded of whose module this one's is a copy."""
+        if other._folded is not None and not is_watched(self.module):
+            self._tried, self._folded = True, other._folded.twin(self.module)
 
     def _fastest(self, normalized: Tensor) -> nn.Module:
         """The module, or what gives the same with normalizations folded; see `folding`."""

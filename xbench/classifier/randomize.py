@@ -133,12 +133,14 @@ class RandomizedNetwork:
             self.layers = weights_in_order(model.module, model.network.normalize(images[:1]))
         self._module = copy.deepcopy(model.module)
         self._trained = dict(model.module.named_parameters())
+        self._working = dict(self._module.named_parameters())
         self._random = {
             name: randomized(value.detach(), how, streams.common("randomize", how, name))
             for name, value in self._trained.items()
         }
         self._current: set[int] = set()
-        self._last: Classifier | None = None
+        self._last = model.sibling(self._module, f"{model.name} with random weights")
+        self._last.network.take_folding(model.network)
 
     @torch.no_grad()
     def at(self, chosen: Collection[int]) -> "Classifier":
@@ -146,18 +148,14 @@ class RandomizedNetwork:
 
         It is valid until the next call; it counts its calls with those of the trained one.
         """
-        working = dict(self._module.named_parameters())
         for index in set(chosen) ^ self._current:
             source = self._random if index in chosen else self._trained
             for name in self.layers[index].parameters:
-                working[name].copy_(source[name])
+                self._working[name].copy_(source[name])
         self._current = set(chosen)
         # a new classifier for new weights, since methods keep what they prepare for one
-        found = self.model.sibling(self._module, f"{self.model.name} with random weights")
-        if self._last is not None:
-            found.network.take_folding(self._last.network)
-        self._last = found
-        return found
+        self._last = self._last.renewed()
+        return self._last
 
 
 def stages(layers: int, depths: int, order: str) -> list[list[int]]:

@@ -18,6 +18,7 @@ from xbench.errors import ParameterError
 from xbench.operations.pixels import fill, rows_of
 from xbench.operations.solvers import (
     FOUR_NEIGHBORS,
+    GRAY_LEVEL,
     ROAD_NEIGHBORS,
     inpaint_biharmonic,
     neighborhood_mean,
@@ -47,7 +48,8 @@ class Imputer:
     Attributes:
         images: float32 (N, C, H, W) in [0, 1].
         content: (N, C, H, W), the picture that shows where pixels were removed, or None.
-        solve: maps (rows (B, C, H, W), drop bool (B, 1, H, W)) to filled rows, or None.
+        solve: maps (rows (B, C, H, W), drop bool (B, 1, H, W)) to filled rows, their kept pixels
+            unchanged, or None.
         noise: (N, C, H, W), added to solved pixels only, or None.
         tokens: whether the model drops tokens; the pixels then stay as they are.
     """
@@ -72,14 +74,13 @@ class Imputer:
         rows = rows_of(self.images, owner)
         if self.tokens:
             return rows
-        if self.content is not None:
-            filled = rows_of(self.content, owner)
-        else:
-            assert self.solve is not None
-            filled = self.solve(rows.contiguous(), drop)
-            if self.noise is not None:
-                filled = filled + rows_of(self.noise, owner)
-        return torch.lerp(rows, filled, drop.to(rows))  # exact at 0 and 1; `where` is far slower
+        if self.content is not None:  # exact at 0 and 1; `where` is far slower
+            return torch.lerp(rows, rows_of(self.content, owner), drop.to(rows))
+        assert self.solve is not None
+        filled = self.solve(rows.contiguous(), drop)
+        if self.noise is None:
+            return filled
+        return torch.addcmul(filled, rows_of(self.noise, owner), drop.to(filled))
 
 
 def check_imputer(name: str) -> None:
@@ -124,7 +125,12 @@ def make_imputer(name: str, images: Tensor, *, mean: Tensor | None, streams: Str
             images, solve=lambda x, drop: solve_neighbors(x, drop, ROAD_NEIGHBORS), noise=noise
         )
     if name == "harmonic":
-        return Imputer(images, solve=lambda x, drop: solve_neighbors(x, drop, FOUR_NEIGHBORS))
+        return Imputer(
+            images,
+            solve=lambda x, drop: solve_neighbors(
+                x, drop, FOUR_NEIGHBORS, tolerance=GRAY_LEVEL / 4
+            ),
+        )
     return Imputer(
         images, solve=neighborhood_mean if name == "neighborhood" else inpaint_biharmonic
     )

@@ -223,7 +223,7 @@ def solve_holes(
         start: (B, C, H, W), known pixels and guesses of the dropped ones.
         drop: bool (B, 1, H, W), the unknown pixels.
         weights: see `Stencil`.
-        tolerance: largest residual of any equation at which an image is solved.
+        tolerance: an image is solved when a cycle changes no pixel by more.
         limit: most cycles.
 
     Returns:
@@ -242,25 +242,23 @@ def solve_holes(
     def left() -> Tensor:  # residual in units of the least weight
         return stencil.total(padded).addcmul_(total, padded[..., 1:-1, 1:-1], value=-1)
 
-    for cycle in range(limit + 1):
+    for cycle in range(1, limit + 1):
         x = padded[..., 1:-1, 1:-1]
+        before = x.clone()
         x.addcmul_(step, left(), value=first)
         x.addcmul_(step, left(), value=second)
-        rough = left().mul_(hole)
-        size = rough.flatten(1).abs().amax(dim=1) * stencil.unit
-        going = size > tolerance
-        if cycle == limit or not bool(going.all()):
-            result[rows] = x
-            kept = going.nonzero()[:, 0]
-            if cycle == limit or not len(kept):
-                break
-            rows, padded, hole, step = rows[kept], padded[kept], hole[kept], step[kept]
-            rough, coarse = rough[kept], coarse.take(kept)
-            x = padded[..., 1:-1, 1:-1]
-        smooth = coarse.solve(summed(rough).mul_(stencil.unit))
+        smooth = coarse.solve(summed(left().mul_(hole)).mul_(stencil.unit))
         x.addcmul_(hole, grown(smooth, *x.shape[-2:]))
         x.addcmul_(step, left(), value=second)
         x.addcmul_(step, left(), value=first)
+        going = before.sub_(x).flatten(1).abs().amax(dim=1) > tolerance
+        if cycle == limit or not bool(going.all()):
+            result[rows] = x
+            kept = going.nonzero()[:, 0]
+            if not len(kept):
+                break
+            rows, padded, hole, step = rows[kept], padded[kept], hole[kept], step[kept]
+            coarse = coarse.take(kept)
     return result
 
 

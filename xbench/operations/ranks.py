@@ -1,15 +1,13 @@
 """Rank operations: orders with seeded random ties, average ranks, correlations."""
 
-from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
 import torch
 from torch import Tensor
 
+from xbench.operations.cores import over_cores
+from xbench.optional import optional
 from xbench.streams import Streams
 
-_THREADED = 2**18
-"""Values from which sorting on all cores is worth the threads."""
+kernels = optional("xbench.operations.rank_kernels", "install it with `pip install numba`")
 
 
 def order_ranks(maps: Tensor, streams: Streams, *tag: str | int) -> Tensor:
@@ -24,6 +22,13 @@ def order_ranks(maps: Tensor, streams: Streams, *tag: str | int) -> Tensor:
     """
     flat = maps.flatten(1)
     shuffle = streams.permutation(flat.shape[1], "ties", *tag).to(flat.device)
+    if _compiled(flat):
+        found = torch.empty_like(shuffle)
+        rows, order, filled = flat.detach().contiguous().numpy(), shuffle.numpy(), found.numpy()
+        over_cores(
+            lambda part: kernels.descending_ranks(rows[part], order[part], filled[part]), len(rows)
+        )
+        return found
     shuffled = flat.gather(1, shuffle)
     order = shuffle.gather(1, shuffled.argsort(dim=1, descending=True, stable=True))
     ranks = torch.empty_like(order)
@@ -31,24 +36,9 @@ def order_ranks(maps: Tensor, streams: Streams, *tag: str | int) -> Tensor:
     return ranks.scatter_(1, order, positions)
 
 
-def sorted_rows(values: Tensor) -> Tensor:
-    """Every row from the smallest value up, (N, M)."""
-    if values.device.type != "cpu":
-        return values.sort(dim=1).values
-    return torch.from_numpy(np.sort(values.detach().numpy(), axis=1))  # vectorized, unlike torch's
-
-
-def _order(values: Tensor) -> Tensor:
-    """The places of every row's values from the smallest up, ties in any order, int64 (N, M)."""
-    if values.device.type != "cpu":
-        return values.argsort(dim=1)
-    rows = values.detach().numpy()
-    workers = min(torch.get_num_threads(), len(rows))
-    if workers < 2 or rows.size < _THREADED:
-        return torch.from_numpy(np.argsort(rows, axis=1))
-    with ThreadPoolExecutor(workers) as pool:  # numpy sorts on one core, and lets others go on
-        parts = pool.map(lambda some: np.argsort(some, axis=1), np.array_split(rows, workers))
-        return torch.from_numpy(np.concatenate(list(parts)))
+def _compiled(rows: Tensor) -> bool:
+    """Whether compiled loops can rank rows: float32 on the CPU, with numba there."""
+    return rows.device.type == "cpu" and rows.dtype == torch.float32 and kernels.reason is None
 
 
 def average_ranks(values: Tensor) -> Tensor:
@@ -57,7 +47,12 @@ def average_ranks(values: Tensor) -> Tensor:
     >>> average_ranks(torch.tensor([[3.0, 1.0, 3.0]])).tolist()
     [[2.5, 1.0, 2.5]]
     """
-    order = _order(values)
+    if _compiled(values):
+        found = torch.empty(values.shape, dtype=torch.float64)
+        rows, filled = values.detach().contiguous().numpy(), found.numpy()
+        over_cores(lambda part: kernels.mean_ranks(rows[part], filled[part]), len(rows))
+        return found
+    order = values.argsort(dim=1)
     ordered = values.gather(1, order)
     new = torch.ones_like(ordered, dtype=torch.bool)
     new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
@@ -80,6 +75,11 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
     1.0
     """
     a, b = first.double(), second.double()
+    if a.device.type == "cpu" and kernels.reason is None:
+        found = torch.empty(len(a), dtype=torch.float64)
+        one, other, filled = a.contiguous().numpy(), b.contiguous().numpy(), found.numpy()
+        over_cores(lambda part: kernels.correlate(one[part], other[part], filled[part]), len(one))
+        return found
     scale_a = a.abs().amax(dim=1, keepdim=True).clamp(min=1e-300)
     scale_b = b.abs().amax(dim=1, keepdim=True).clamp(min=1e-300)
     a, b = a / scale_a, b / scale_b

@@ -1,19 +1,20 @@
 """How alike two maps are: SSIM in two dimensions, HOG descriptors, overlap of the top pixels."""
 
-from dataclasses import dataclass
-from functools import lru_cache
-
 import numpy as np
 import torch
 from skimage.feature import hog
 from torch import Tensor
+from torch.nn import functional
 
+from xbench.operations.cores import over_cores
 from xbench.operations.pixels import gaussian_kernel
-from xbench.operations.ranks import sorted_rows, spearman, top_mask
+from xbench.operations.ranks import spearman, top_mask
+from xbench.optional import optional
 from xbench.streams import Streams
 
+kernels = optional("xbench.operations.similarity_kernels", "install it with `pip install numba`")
+
 _SIGMA, _RADIUS = 1.5, 5
-_BLOCK = 32
 _C1, _C2 = 0.01**2, 0.03**2
 
 
@@ -23,11 +24,14 @@ def quantile(values: Tensor, share: float) -> Tensor:
     >>> quantile(torch.tensor([[4.0, 1.0, 2.0, 3.0, 5.0]]), 0.5).item()
     3.0
     """
-    ordered = sorted_rows(values)
     position = share * (values.shape[1] - 1)
     low = int(position)
-    high = min(low + 1, values.shape[1] - 1)
-    return ordered[:, low].lerp(ordered[:, high], position - low)
+    if values.device.type == "cpu":  # numpy finds one place without sorting the rest
+        ordered = torch.from_numpy(np.partition(values.detach().numpy(), low, axis=1))
+    else:
+        ordered = values.sort(dim=1).values
+    following = ordered[:, low + 1 :].amin(dim=1) if low + 1 < values.shape[1] else ordered[:, low]
+    return ordered[:, low].lerp(following, position - low)
 
 
 def unit_scale(maps: Tensor, share: float = 0.99) -> Tensor:
@@ -54,53 +58,35 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         in [-1, 1]; NaN where an image is constant or a side is shorter than the window.
     """
-    return Windows.of(first).ssim(Windows.of(second))
+    found = torch.full((len(first),), torch.nan, dtype=torch.float64, device=first.device)
+    if min(first.shape[1:]) < 2 * _RADIUS + 1:
+        return found
+    if first.device.type != "cpu" or kernels.reason is not None:
+        return ssim_by_tensors(first, second)
+    one, other = (images.double().contiguous().numpy() for images in (first, second))
+    weights, filled = gaussian_kernel(_SIGMA, _RADIUS).double().numpy(), found.numpy()
+
+    def work(part: slice) -> None:
+        kernels.mean_ssim(one[part], other[part], weights, _C1, _C2, filled[part])
+
+    over_cores(work, len(one))
+    return found
 
 
-@dataclass(frozen=True)
-class Windows:
-    """A stack of images with its local moments, to be compared with many others by SSIM.
-
-    Attributes:
-        images: float64 (N, H, W).
-        mean, variance: at the positions where the window fits, (N, H', W'); empty where none does.
-    """
-
-    images: Tensor
-    mean: Tensor
-    variance: Tensor
-
-    @staticmethod
-    def of(images: Tensor) -> "Windows":
-        """Of images in [0, 1], (N, H, W)."""
-        images = images.double()
-        if min(images.shape[1:]) < 2 * _RADIUS + 1:
-            empty = images.new_empty(images.shape[0], 0, 0)
-            return Windows(images, empty, empty)
-        mean = _window(images)
-        return Windows(images, mean, _window(images * images).addcmul_(mean, mean, value=-1))
-
-    def ssim(self, other: "Windows") -> Tensor:
-        """See `ssim`."""
-        if self.mean.numel() == 0:
-            return self.images.new_full((len(self.images),), torch.nan)
-        pairs = zip(
-            self.images, other.images, self.mean, other.mean, self.variance, other.variance,
-            strict=True,
-        )  # fmt: skip
-        value = torch.stack([_ssim(*pair) for pair in pairs])  # one by one, as the cache is small
-        constant = _constant(self.images) | _constant(other.images)
-        return value.masked_fill(constant, torch.nan)
+def ssim_by_tensors(first: Tensor, second: Tensor) -> Tensor:
+    """`ssim` by operations on tensors, on any device."""
+    a, b = first.double(), second.double()
+    a_mean, b_mean = _window(a), _window(b)
+    product, squares = a_mean * b_mean, a_mean.square() + b_mean.square()
+    above = (2 * product + _C1) * (2 * (_window(a * b) - product) + _C2)
+    below = (squares + _C1) * (_window(a.square() + b.square()) - squares + _C2)
+    value = (above / below).mean(dim=(1, 2))
+    return value.masked_fill(_constant(a) | _constant(b), torch.nan)
 
 
 def map_ssim(first: Tensor, second: Tensor) -> Tensor:
     """SSIM of two stacks of maps, each absolute and scaled by `unit_scale`, float64 (N,)."""
-    return map_windows(first).ssim(map_windows(second))
-
-
-def map_windows(maps: Tensor) -> Windows:
-    """Maps (N, H, W), absolute and scaled by `unit_scale`, ready to be compared by SSIM."""
-    return Windows.of(unit_scale(maps))
+    return ssim(unit_scale(first), unit_scale(second))
 
 
 def hog_similarity(first: Tensor, second: Tensor, cell: int = 16) -> Tensor:
@@ -144,49 +130,11 @@ def top_overlap(
     return value.masked_fill(_constant(first) | _constant(second), torch.nan)
 
 
-def _ssim(
-    a: Tensor, b: Tensor, a_mean: Tensor, b_mean: Tensor, a_var: Tensor, b_var: Tensor
-) -> Tensor:
-    """SSIM of two images (H, W) with their local moments; in place, as memory is what it costs."""
-    means = a_mean * b_mean
-    product = _window(a * b).sub_(means)
-    above = means.mul_(2).add_(_C1).mul_(product.mul_(2).add_(_C2))
-    squares = (a_mean * a_mean).addcmul_(b_mean, b_mean).add_(_C1)
-    return above.div_(squares.mul_((a_var + b_var).add_(_C2))).mean()
-
-
 def _window(images: Tensor) -> Tensor:
-    """Weighted means of all windows inside the image, (N, H - 10, W - 10).
-
-    By products with a matrix of bands, some windows at a time: a convolution of one channel is
-    slow on a CPU.
-    """
-    bands = _bands().to(images)
-    across = _weighted(images.mT, bands).mT
-    return _weighted(across, bands)
-
-
-def _weighted(images: Tensor, bands: Tensor) -> Tensor:
-    """Means along the rows, (N, H, W) to (N, H - 10, W)."""
-    windows = images.shape[-2] - 2 * _RADIUS
-    found = images.new_empty(*images.shape[:-2], windows, images.shape[-1])
-    for start in range(0, windows, _BLOCK):
-        count = min(_BLOCK, windows - start)
-        reach = count + 2 * _RADIUS
-        found[..., start : start + count, :] = (
-            bands[:count, :reach] @ images[..., start : start + reach, :]
-        )
-    return found
-
-
-@lru_cache(maxsize=1)
-def _bands() -> Tensor:
-    """Weights of every pixel (columns) in every window of a block (rows)."""
-    kernel = gaussian_kernel(_SIGMA, _RADIUS)
-    bands = kernel.new_zeros(_BLOCK, _BLOCK + 2 * _RADIUS)
-    for shift, weight in enumerate(kernel.tolist()):
-        bands.diagonal(shift)[:_BLOCK] = weight
-    return bands
+    """Weighted means of all windows inside the image, (N, H - 10, W - 10)."""
+    weights = gaussian_kernel(_SIGMA, _RADIUS).to(images)
+    across = functional.conv2d(images[:, None], weights.view(1, 1, 1, -1))
+    return functional.conv2d(across, weights.view(1, 1, -1, 1))[:, 0]
 
 
 def _constant(maps: Tensor) -> Tensor:
