@@ -54,6 +54,7 @@ class ScoreCam(Method):
         needs=("convolution",),
         signed=False,
         forwards="channels + 1",
+        at_most=True,
         baseline="mean",
     )
     layer: str = "last_conv"
@@ -67,7 +68,10 @@ class ScoreCam(Method):
     def explain(
         self, model: Classifier, images: Tensor, targets: Tensor, *, streams: Streams
     ) -> Tensor:
-        """Maps (N, H, W); one forward a channel and one for the feature maps."""
+        """Maps (N, H, W); one forward a channel and one for the feature maps.
+
+        An image's constant channels share one.
+        """
         trial = _Trial(model, self.layer, self.fill, streams)
         return to_pixels(trial.maps(images, targets, samples=1), images, relu=self.relu)
 
@@ -96,6 +100,7 @@ class IsCam(Method):
         needs=("convolution",),
         signed=False,
         forwards="channels * n_steps + 1",
+        at_most=True,
         baseline="mean",
     )
     layer: str = "last_conv"
@@ -221,10 +226,10 @@ class _Trial:
         )
         change = images - base
 
+        places, constant = self._places(activations, samples)
+
         def build(index: Tensor) -> Tensor:
-            image = index // (channels * samples)
-            channel = index // samples % channels
-            sample = index % samples
+            image, channel, sample = places[index].unbind(1)
             mask = unit_range(upsample(activations[image, channel], size))
             if self.fade:
                 mask = mask * ((sample + 1) / samples).view(-1, 1, 1)
@@ -232,10 +237,25 @@ class _Trial:
                 mask = mask + self.stdev * self._noise(image, channel, sample, size, streams)
             return (mask[:, None] * rows_of(change, image)).add_(rows_of(base, image))
 
-        logits = self.model.rows(n * channels * samples, build, like=images)
-        owner = torch.arange(n, device=images.device).repeat_interleave(channels * samples)
-        scores = target_logit(logits, targets[owner])
-        return scores.view(n, channels, samples).mean(dim=2)
+        logits = self.model.rows(len(places), build, like=images)
+        scores = logits.new_zeros(n, channels, samples)
+        scores[places.unbind(1)] = target_logit(logits, targets[places[:, 0]])
+        first = constant.int().argmax(dim=1)[:, None]
+        blank = scores[..., 0].gather(1, first)  # of an image without constant channels: not used
+        return torch.where(constant, blank, scores.mean(dim=2))
+
+    def _places(self, activations: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+        """What to try, (rows, 3): image, channel, sample; and which channels are constant, (N, K).
+
+        Without noise an image's constant channels all show its baseline, so one is tried, once.
+        """
+        flat = activations.flatten(2)
+        constant = flat.amax(dim=2) == flat.amin(dim=2)
+        if self.stdev > 0:
+            constant = torch.zeros_like(constant)
+        tried = (~constant)[..., None].repeat(1, 1, samples)
+        tried[..., 0] |= constant & (constant.cumsum(dim=1) == 1)
+        return tried.nonzero(), constant
 
     def _noise(
         self,

@@ -51,6 +51,14 @@ class Cost:
     def __sub__(self, other: "Cost") -> "Cost":
         return self + other * -1
 
+    def within(self, most: "Cost") -> bool:
+        """Whether no kind of call is made more often."""
+        return (
+            self.forwards <= most.forwards
+            and self.backwards <= most.backwards
+            and self.tails <= most.tails
+        )
+
     @property
     def calls(self) -> float:
         """Forward plus backward images; tails are a fraction of a call and not counted here."""

@@ -229,8 +229,8 @@ def _pair(
 
 def _like(convolution: nn.Conv2d, pack: bool) -> nn.Conv2d:
     """A convolution of the same shape, with a bias."""
-    kind = PackedConv2d if pack and can_pack(convolution) else nn.Conv2d
-    both = kind(
+    kind: Any = PackedConv2d if pack and can_pack(convolution) else nn.Conv2d
+    both: nn.Conv2d = kind(
         convolution.in_channels,
         convolution.out_channels,
         convolution.kernel_size,

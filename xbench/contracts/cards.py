@@ -34,6 +34,7 @@ class MethodCard(Card):
         class_agnostic: whether the map is the same whichever class is asked for.
         forwards, backwards, tails: cost formulas an image, over the hyper-parameters and
             `height`, `width`, `classes`, `channels` (of the target layer), see `xbench.cost`.
+        at_most: whether that is the most an image can need: what shows nothing is not tried.
         baseline: the fill that the method compares with ("black", "mean", "blur"), if any; a
             removal metric with the same fill favors it.
     """
@@ -46,6 +47,7 @@ class MethodCard(Card):
     forwards: str = "0"
     backwards: str = "0"
     tails: str = "0"
+    at_most: bool = False
     baseline: str = ""
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 Work = Callable[[slice], None]
 
@@ -45,6 +46,19 @@ def over_cores(work: Work, count: int) -> None:
     team(_MEMBER(member), None, workers, 0)
     if errors:
         raise errors[0]
+
+
+def fill_rows(loops: Callable[..., None], found: Tensor, *given: Tensor) -> Tensor:
+    """Let compiled loops fill a tensor on the CPU, with rows of others given, on all cores.
+
+    Args:
+        loops: called as loops(*rows of the given, rows to fill), numpy arrays.
+        found: (N, ...), contiguous.
+        given: (N, ...) each.
+    """
+    arrays = [one.detach().contiguous().numpy() for one in (*given, found)]
+    over_cores(lambda part: loops(*(array[part] for array in arrays)), len(found))
+    return found
 
 
 _MEMBER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)

@@ -35,26 +35,26 @@ def _planes(count, height, width):
 
 
 @kernel
-def _coefficients(fine, known, height, width, direct, corner):
-    """The sum of an unknown pixel's weights, one over it, and the weights of its known neighbors."""
+def _coefficients(fine, known, height, width, weights):
+    """The sum of an unknown pixel's weights, one over it, and those of its known neighbors."""
     hole, sums, step = fine[_HOLE], fine[_SUMS], fine[_STEP]
     for y in range(1, height + 1):
         rows = np.float32((y > 1) + (y < height))
         for x in range(1, width + 1):
             columns = np.float32((x > 1) + (x < width))
-            total = direct * (rows + columns) + corner * rows * columns
+            total = weights[0] * (rows + columns) + weights[1] * rows * columns
             sums[y, x] = total * hole[y, x]
             step[y, x] = hole[y, x] / max(total, np.float32(1))
     for y in range(1, height + 1):
-        _left(fine, hole, hole, y, width, direct, corner, known[y])
+        _left(fine, hole, hole, y, width, weights, known[y])
         for x in range(1, width + 1):
             known[y, x] = hole[y, x] - known[y, x]
 
 
 @kernel
-def _first_ties(hole, known, ties, height, width, direct, corner):
+def _first_ties(hole, known, ties, height, width, weights):
     """The first coarse grid: a cell is two by two pixels; its count of known ones in _SHARE."""
-    side = np.float32(0.5) * direct
+    side, corner = np.float32(0.5) * weights[0], weights[1]
     for i in range(1, (height + 1) // 2 + 1):
         y = 2 * i - 1
         for j in range(1, (width + 1) // 2 + 1):
@@ -85,9 +85,8 @@ def _coarser_ties(ties, found, height, width):
         y = 2 * i - 1
         for j in range(1, (width + 1) // 2 + 1):
             x = 2 * j - 1
-            found[_TO_RIGHT, i, j] = half * (
-                ties[_TO_RIGHT, y, x + 1] + ties[_TO_RIGHT, y + 1, x + 1]
-            )
+            right = ties[_TO_RIGHT, y, x + 1] + ties[_TO_RIGHT, y + 1, x + 1]
+            found[_TO_RIGHT, i, j] = half * right
             found[_DOWN, i, j] = half * (ties[_DOWN, y + 1, x] + ties[_DOWN, y + 1, x + 1])
             found[_DOWN_RIGHT, i, j] = ties[_DOWN_RIGHT, y + 1, x + 1]
             found[_DOWN_LEFT, i, j] = ties[_DOWN_LEFT, y + 1, x]
@@ -115,12 +114,12 @@ def _finish_ties(ties, height, width):
 
 
 @kernel
-def _left(fine, x, right, y, width, direct, corner, row):
+def _left(fine, x, right, y, width, weights, row):
     """Row y of what the equations leave of the right side, on the first grid."""
     for j in range(1, width + 1):
         sides = x[y, j - 1] + x[y, j + 1] + x[y - 1, j] + x[y + 1, j]
         corners = x[y - 1, j - 1] + x[y - 1, j + 1] + x[y + 1, j - 1] + x[y + 1, j + 1]
-        total = direct * sides + corner * corners
+        total = weights[0] * sides + weights[1] * corners
         row[j] = right[y, j] - fine[_SUMS, y, j] * x[y, j] + fine[_HOLE, y, j] * total
 
 
@@ -207,13 +206,14 @@ def _correct_coarse(levels, grids, sizes, first, second):
 
 
 @kernel
-def _restrict(fine, below, height, width, direct, corner, first, second):
+def _restrict(fine, below, height, width, weights, rows):
     """What the sweep in _Z leaves to the first coarse grid."""
+    first, second = rows[0], rows[1]
     for i in range(1, (height + 1) // 2 + 1):
-        _left(fine, fine[_Z], fine[_R], 2 * i - 1, width, direct, corner, first)
+        _left(fine, fine[_Z], fine[_R], 2 * i - 1, width, weights, first)
         first[width + 1] = 0
         if 2 * i <= height:
-            _left(fine, fine[_Z], fine[_R], 2 * i, width, direct, corner, second)
+            _left(fine, fine[_Z], fine[_R], 2 * i, width, weights, second)
             second[width + 1] = 0
         else:
             second[: width + 2] = 0
@@ -221,7 +221,7 @@ def _restrict(fine, below, height, width, direct, corner, first, second):
 
 
 @kernel
-def _sweep(fine, height, width, direct, corner, row):
+def _sweep(fine, height, width, weights, row):
     """A sweep behind _Z, into _E.
 
     Returns:
@@ -229,7 +229,7 @@ def _sweep(fine, height, width, direct, corner, row):
     """
     with_q, with_r = 0.0, 0.0
     for y in range(1, height + 1):
-        _left(fine, fine[_Z], fine[_R], y, width, direct, corner, row)
+        _left(fine, fine[_Z], fine[_R], y, width, weights, row)
         a, b = np.float32(0), np.float32(0)
         for j in range(1, width + 1):
             value = fine[_Z, y, j] + fine[_STEP, y, j] * row[j]
@@ -242,12 +242,13 @@ def _sweep(fine, height, width, direct, corner, row):
 
 
 @kernel
-def _direct(fine, height, width, direct, corner, beta, row, largest):
+def _direct(fine, height, width, weights, beta, rows):
     """The next direction, its largest values in every column, and what the equations make of it.
 
     Returns:
         How far to go along it.
     """
+    row, largest = rows[0], rows[1]
     along, bent = 0.0, 0.0
     largest[:] = 0
     for y in range(1, height + 1):
@@ -260,7 +261,7 @@ def _direct(fine, height, width, direct, corner, beta, row, largest):
             largest[j] = max(largest[j], abs(fine[_P, y, j]))
         along += a
     for y in range(1, height + 1):
-        _left(fine, fine[_P], fine[_R], y, width, direct, corner, row)
+        _left(fine, fine[_P], fine[_R], y, width, weights, row)
         b = np.float32(0)
         for j in range(1, width + 1):
             value = fine[_R, y, j] - row[j]
@@ -282,33 +283,33 @@ def _advance(fine, height, width, alpha):
 
 
 @kernel
-def _solve(fine, levels, grids, sizes, height, width, direct, corner, tolerance, limit, rows):
-    """Conjugate gradients for one channel, from the guess in _X."""
-    first, second = rows[0], rows[1]
+def _solve(fine, coarse, height, width, weights, ends, rows):
+    """Conjugate gradients for one channel, from the guess in _X, to a tolerance or a limit."""
+    levels, grids, sizes = coarse
     fine[_P:] = 0
     for y in range(1, height + 1):
-        _left(fine, fine[_X], fine[_P], y, width, direct, corner, first)
+        _left(fine, fine[_X], fine[_P], y, width, weights, rows[0])
         for j in range(1, width + 1):
-            fine[_R, y, j] = first[j]
-            fine[_Z, y, j] = fine[_STEP, y, j] * first[j]
+            fine[_R, y, j] = rows[0, j]
+            fine[_Z, y, j] = fine[_STEP, y, j] * rows[0, j]
     alpha, before = np.float32(0), 0.0
-    for cycle in range(limit):
-        _restrict(fine, grids[0][_RIGHT], height, width, direct, corner, first, second)
-        _correct_coarse(levels, grids, sizes, first, second)
-        _add_grown(fine[_Z], fine[_HOLE], grids[0][_SOLVED], height, width, first)
-        with_q, with_r = _sweep(fine, height, width, direct, corner, first)
+    for cycle in range(ends[1]):
+        _restrict(fine, grids[0][_RIGHT], height, width, weights, rows)
+        _correct_coarse(levels, grids, sizes, rows[0], rows[1])
+        _add_grown(fine[_Z], fine[_HOLE], grids[0][_SOLVED], height, width, rows[0])
+        with_q, with_r = _sweep(fine, height, width, weights, rows[0])
         beta = np.float32(-alpha * with_q / before) if cycle and before > 0 else np.float32(0)
         before = with_r
-        alpha = _direct(fine, height, width, direct, corner, beta, first, second)
+        alpha = _direct(fine, height, width, weights, beta, rows)
         _advance(fine, height, width, alpha)
-        if alpha * second.max() <= tolerance:
-            return cycle + 1
-    return limit
+        if alpha * rows[1].max() <= ends[0]:
+            break
 
 
 @kernel
-def _guess(fine, levels, grids, sizes, height, width, row):
+def _guess(fine, coarse, height, width, row):
     """Dropped pixels take the mean of the smallest 2^k block with content, linear in between."""
+    levels, grids, sizes = coarse
     x, hole, first = fine[_X], fine[_HOLE], grids[0][_RIGHT]
     for i in range(1, (height + 1) // 2 + 1):
         _add_rows(x[2 * i - 1], x[2 * i], first[i], (width + 1) // 2)
@@ -331,52 +332,69 @@ def _guess(fine, levels, grids, sizes, height, width, row):
 
 
 @kernel
-def fill_holes(images, drop, found, direct, corner, tolerance, limit):
+def _coarse_grids(height, width):
+    """Planes and sizes of all coarse grids, down to a single cell."""
+    levels, grids, sizes = List(), List(), List()
+    while height > 1 or width > 1 or len(sizes) == 0:
+        height, width = (height + 1) // 2, (width + 1) // 2
+        levels.append(_planes(10, height, width))
+        grids.append(_planes(3, height, width))
+        sizes.append((height, width))
+    return levels, grids, sizes
+
+
+@kernel
+def _know(drop, fine, known, coarse, weights):
+    """What all grids need to know of the unknown pixels, bool (H, W)."""
+    levels, _, sizes = coarse
+    height, width = drop.shape
+    for y in range(height):
+        for x in range(width):
+            fine[_HOLE, y + 1, x + 1] = np.float32(drop[y, x])
+    _coefficients(fine, known, height, width, weights)
+    _first_ties(fine[_HOLE], known, levels[0], height, width, weights)
+    for level in range(len(levels) - 1):
+        _coarser_ties(levels[level], levels[level + 1], sizes[level][0], sizes[level][1])
+    for level in range(len(levels)):
+        _finish_ties(levels[level], sizes[level][0], sizes[level][1])
+
+
+@kernel
+def _fill(image, found, fine, coarse, weights, ends, rows):
+    """One channel, (H, W)."""
+    height, width = image.shape
+    for y in range(height):
+        for x in range(width):
+            keep = np.float32(1) - fine[_HOLE, y + 1, x + 1]
+            fine[_X, y + 1, x + 1] = keep * image[y, x]
+    _guess(fine, coarse, height, width, rows[0])
+    _solve(fine, coarse, height, width, weights, ends, rows)
+    for y in range(height):
+        for x in range(width):
+            found[y, x] = fine[_X, y + 1, x + 1]
+
+
+@kernel
+def fill_holes(images, drop, found, weights, ends):
     """Solve the neighbor equations of a batch, row by row, on one core.
 
     Args:
         images: float32 (B, C, H, W).
         drop: bool (B, H, W), the unknown pixels; where all are, the image's mean is taken.
         found: float32 (B, C, H, W), filled.
-        direct, corner: float32, the weights of direct and diagonal neighbors, 2 and 1 or 1 and 0.
-        tolerance: a channel is solved when a cycle changes no pixel by more.
-        limit: most cycles.
+        weights: float32, of direct and of diagonal neighbors, (2, 1) or (1, 0).
+        ends: a channel is solved when a cycle changes no pixel by more than the first, or after as
+            many cycles as the second.
     """
     count, channels, height, width = images.shape
-    fine, known, rows = (
-        _planes(9, height, width),
-        _planes(1, height, width)[0],
-        _planes(1, 1, width)[0],
-    )
-    levels, grids, sizes = List(), List(), List()
-    tall, columns = height, width
-    while tall > 1 or columns > 1 or len(levels) == 0:
-        tall, columns = (tall + 1) // 2, (columns + 1) // 2
-        levels.append(_planes(10, tall, columns))
-        grids.append(_planes(3, tall, columns))
-        sizes.append((tall, columns))
+    fine, known = _planes(9, height, width), _planes(1, height, width)[0]
+    rows = _planes(1, 1, width)[0]
+    coarse = _coarse_grids(height, width)
+    levels = coarse[0]
     for b in range(count):
-        for y in range(height):
-            for x in range(width):
-                fine[_HOLE, y + 1, x + 1] = np.float32(drop[b, y, x])
-        _coefficients(fine, known, height, width, direct, corner)
-        _first_ties(fine[_HOLE], known, levels[0], height, width, direct, corner)
-        for level in range(len(levels) - 1):
-            _coarser_ties(levels[level], levels[level + 1], sizes[level][0], sizes[level][1])
-        for level in range(len(levels)):
-            _finish_ties(levels[level], sizes[level][0], sizes[level][1])
+        _know(drop[b], fine, known, coarse, weights)
         for c in range(channels):
-            for y in range(height):
-                for x in range(width):
-                    keep = np.float32(1) - fine[_HOLE, y + 1, x + 1]
-                    fine[_X, y + 1, x + 1] = keep * images[b, c, y, x]
             if levels[len(levels) - 1][_EMPTY, 1, 1] > 0:
                 found[b, c] = images[b, c].mean()
-                continue
-            _guess(fine, levels, grids, sizes, height, width, rows[0])
-            _solve(
-                fine, levels, grids, sizes, height, width, direct, corner, tolerance, limit, rows
-            )
-            for y in range(height):
-                for x in range(width):
-                    found[b, c, y, x] = fine[_X, y + 1, x + 1]
+            else:
+                _fill(images[b, c], found[b, c], fine, coarse, weights, ends, rows)

@@ -80,7 +80,7 @@ class Imputer:
         filled = self.solve(rows.contiguous(), drop)
         if self.noise is None:
             return filled
-        return torch.addcmul(filled, rows_of(self.noise, owner), drop.to(filled))
+        return filled.addcmul_(rows_of(self.noise, owner), drop.to(filled))
 
 
 def check_imputer(name: str) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from xbench.operations.cores import over_cores
+from xbench.operations.cores import fill_rows
 from xbench.optional import optional
 from xbench.streams import Streams
 
@@ -23,12 +23,7 @@ def order_ranks(maps: Tensor, streams: Streams, *tag: str | int) -> Tensor:
     flat = maps.flatten(1)
     shuffle = streams.permutation(flat.shape[1], "ties", *tag).to(flat.device)
     if _compiled(flat):
-        found = torch.empty_like(shuffle)
-        rows, order, filled = flat.detach().contiguous().numpy(), shuffle.numpy(), found.numpy()
-        over_cores(
-            lambda part: kernels.descending_ranks(rows[part], order[part], filled[part]), len(rows)
-        )
-        return found
+        return fill_rows(kernels.descending_ranks, torch.empty_like(shuffle), flat, shuffle)
     shuffled = flat.gather(1, shuffle)
     order = shuffle.gather(1, shuffled.argsort(dim=1, descending=True, stable=True))
     ranks = torch.empty_like(order)
@@ -49,9 +44,7 @@ def average_ranks(values: Tensor) -> Tensor:
     """
     if _compiled(values):
         found = torch.empty(values.shape, dtype=torch.float64)
-        rows, filled = values.detach().contiguous().numpy(), found.numpy()
-        over_cores(lambda part: kernels.mean_ranks(rows[part], filled[part]), len(rows))
-        return found
+        return fill_rows(kernels.mean_ranks, found, values)
     order = values.argsort(dim=1)
     ordered = values.gather(1, order)
     new = torch.ones_like(ordered, dtype=torch.bool)
@@ -76,10 +69,7 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
     """
     a, b = first.double(), second.double()
     if a.device.type == "cpu" and kernels.reason is None:
-        found = torch.empty(len(a), dtype=torch.float64)
-        one, other, filled = a.contiguous().numpy(), b.contiguous().numpy(), found.numpy()
-        over_cores(lambda part: kernels.correlate(one[part], other[part], filled[part]), len(one))
-        return found
+        return fill_rows(kernels.correlate, torch.empty(len(a), dtype=torch.float64), a, b)
     scale_a = a.abs().amax(dim=1, keepdim=True).clamp(min=1e-300)
     scale_b = b.abs().amax(dim=1, keepdim=True).clamp(min=1e-300)
     a, b = a / scale_a, b / scale_b

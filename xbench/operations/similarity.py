@@ -2,11 +2,12 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from skimage.feature import hog
 from torch import Tensor
 from torch.nn import functional
 
-from xbench.operations.cores import over_cores
+from xbench.operations.cores import fill_rows
 from xbench.operations.pixels import gaussian_kernel
 from xbench.operations.ranks import spearman, top_mask
 from xbench.optional import optional
@@ -14,6 +15,7 @@ from xbench.streams import Streams
 
 kernels = optional("xbench.operations.similarity_kernels", "install it with `pip install numba`")
 
+Pixels = NDArray[np.float64]
 _SIGMA, _RADIUS = 1.5, 5
 _C1, _C2 = 0.01**2, 0.03**2
 
@@ -63,14 +65,12 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
         return found
     if first.device.type != "cpu" or kernels.reason is not None:
         return ssim_by_tensors(first, second)
-    one, other = (images.double().contiguous().numpy() for images in (first, second))
-    weights, filled = gaussian_kernel(_SIGMA, _RADIUS).double().numpy(), found.numpy()
+    weights = gaussian_kernel(_SIGMA, _RADIUS).double().numpy()
 
-    def work(part: slice) -> None:
-        kernels.mean_ssim(one[part], other[part], weights, _C1, _C2, filled[part])
+    def loops(one: Pixels, other: Pixels, filled: Pixels) -> None:
+        kernels.mean_ssim(one, other, weights, _C1, _C2, filled)
 
-    over_cores(work, len(one))
-    return found
+    return fill_rows(loops, found, first.double(), second.double())
 
 
 def ssim_by_tensors(first: Tensor, second: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ on the CPU by compiled loops, elsewhere (and where numba is missing) by operatio
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from xbench.operations.cores import over_cores
+from xbench.operations.cores import fill_rows
 from xbench.operations.multigrid import Weights, grown, solve_holes, summed
 from xbench.optional import optional
 
@@ -19,6 +20,7 @@ restoration = optional("skimage.restoration", "install it with `pip install scik
 
 kernels = optional("xbench.operations.hole_kernels", "install it with `pip install numba`")
 
+Array = NDArray[np.generic]
 ROAD_NEIGHBORS: Weights = (1 / 6, 1 / 12)
 FOUR_NEIGHBORS: Weights = (1 / 4, 0.0)
 GRAY_LEVEL = 1 / 255
@@ -46,30 +48,19 @@ def solve_neighbors(
         float32 (B, C, H, W), kept pixels unchanged.
     """
     if images.device.type == "cpu" and kernels.reason is None:
-        return _compiled(images.detach().float(), drop, weights, tolerance)
+        return _compiled(images.float(), drop, weights, tolerance)
     return solve_by_tensors(images, drop, weights, tolerance=tolerance)
 
 
 def _compiled(images: Tensor, drop: Tensor, weights: Weights, tolerance: float) -> Tensor:
-    found = torch.empty(images.shape)
-    pixels, holes = images.contiguous().numpy(), drop[:, 0].contiguous().numpy()
-    filled = found.numpy()
     unit = weights[1] or weights[0]
-    direct, diagonal = (np.float32(round(weight / unit)) for weight in weights)
+    whole = tuple(np.float32(round(weight / unit)) for weight in weights)
+    ends = (np.float32(tolerance), _CYCLES)
 
-    def work(part: slice) -> None:
-        kernels.fill_holes(
-            pixels[part],
-            holes[part],
-            filled[part],
-            direct,
-            diagonal,
-            np.float32(tolerance),
-            _CYCLES,
-        )
+    def loops(pixels: Array, holes: Array, filled: Array) -> None:
+        kernels.fill_holes(pixels, holes, filled, whole, ends)
 
-    over_cores(work, len(images))
-    return found
+    return fill_rows(loops, torch.empty(images.shape), images, drop[:, 0])
 
 
 def solve_by_tensors(
