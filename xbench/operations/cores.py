@@ -26,7 +26,7 @@ def over_cores(work: Work, count: int) -> None:
     if workers < 2:
         work(slice(0, count))
         return
-    ends = np.linspace(0, count, workers + 1).round().astype(int).tolist()
+    ends = np.linspace(0, count, min(4 * workers, count) + 1).round().astype(int).tolist()
     parts = [slice(a, b) for a, b in itertools.pairwise(ends)]
     team = _team()
     if team is None:

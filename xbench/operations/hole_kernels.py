@@ -26,12 +26,17 @@ _QUARTER, _REST = np.float32(0.25), np.float32(0.75)
 
 @kernel
 def _planes(count, height, width):
-    """Zeros, (count, height + 2, width + 2 or somewhat more)."""
+    """Planes with zeros around them, (count, height + 2, width + 2 or somewhat more)."""
     wide = (width + 17) // 16 * 16
     size = count * (height + 2) * wide
-    memory = np.zeros(size + 16, np.float32)
+    memory = np.empty(size + 16, np.float32)
     start = (-(memory.ctypes.data // 4)) % 16
-    return memory[start : start + size].reshape((count, height + 2, wide))
+    found = memory[start : start + size].reshape((count, height + 2, wide))
+    found[:, 0] = 0
+    found[:, height + 1] = 0
+    found[:, :, 0] = 0
+    found[:, :, width + 1 :] = 0
+    return found
 
 
 @kernel
@@ -48,7 +53,7 @@ def _coefficients(fine, known, height, width, weights):
     for y in range(1, height + 1):
         _left(fine, hole, hole, y, width, weights, known[y])
         for x in range(1, width + 1):
-            known[y, x] = hole[y, x] - known[y, x]
+            known[y, x] = hole[y, x] * (hole[y, x] - known[y, x])
 
 
 @kernel
@@ -67,8 +72,9 @@ def _first_ties(hole, known, ties, height, width, weights):
             inside = (1 + (y < height)) * (1 + (x < width))
             held = hole[y, x] + hole[y, x + 1] + hole[y + 1, x] + hole[y + 1, x + 1]
             ties[_SHARE, i, j] = np.float32(inside) - held
-        if y + 1 >= height:
-            continue  # nothing is below
+        if y + 1 >= height:  # nothing is below
+            ties[_DOWN : _DOWN_LEFT + 1, i] = 0
+            continue
         for j in range(1, (width + 1) // 2 + 1):
             x = 2 * j - 1
             left, right = hole[y + 1, x], hole[y + 1, x + 1]
@@ -115,12 +121,15 @@ def _finish_ties(ties, height, width):
 
 @kernel
 def _left(fine, x, right, y, width, weights, row):
-    """Row y of what the equations leave of the right side, on the first grid."""
+    """Row y of what the equations leave of the right side, on the first grid.
+
+    Outside the hole it holds what nobody reads: all that follows is zero there.
+    """
     for j in range(1, width + 1):
         sides = x[y, j - 1] + x[y, j + 1] + x[y - 1, j] + x[y + 1, j]
         corners = x[y - 1, j - 1] + x[y - 1, j + 1] + x[y + 1, j - 1] + x[y + 1, j + 1]
         total = weights[0] * sides + weights[1] * corners
-        row[j] = right[y, j] - fine[_SUMS, y, j] * x[y, j] + fine[_HOLE, y, j] * total
+        row[j] = right[y, j] - fine[_SUMS, y, j] * x[y, j] + total
 
 
 @kernel
@@ -208,12 +217,16 @@ def _correct_coarse(levels, grids, sizes, first, second):
 @kernel
 def _restrict(fine, below, height, width, weights, rows):
     """What the sweep in _Z leaves to the first coarse grid."""
-    first, second = rows[0], rows[1]
+    first, second, hole = rows[0], rows[1], fine[_HOLE]
     for i in range(1, (height + 1) // 2 + 1):
         _left(fine, fine[_Z], fine[_R], 2 * i - 1, width, weights, first)
+        for j in range(1, width + 1):
+            first[j] *= hole[2 * i - 1, j]
         first[width + 1] = 0
         if 2 * i <= height:
             _left(fine, fine[_Z], fine[_R], 2 * i, width, weights, second)
+            for j in range(1, width + 1):
+                second[j] *= hole[2 * i, j]
             second[width + 1] = 0
         else:
             second[: width + 2] = 0
@@ -286,12 +299,12 @@ def _advance(fine, height, width, alpha):
 def _solve(fine, coarse, height, width, weights, ends, rows):
     """Conjugate gradients for one channel, from the guess in _X, to a tolerance or a limit."""
     levels, grids, sizes = coarse
-    fine[_P:] = 0
     for y in range(1, height + 1):
-        _left(fine, fine[_X], fine[_P], y, width, weights, rows[0])
+        _left(fine, fine[_X], fine[_HOLE], y, width, weights, rows[0])
         for j in range(1, width + 1):
-            fine[_R, y, j] = rows[0, j]
-            fine[_Z, y, j] = fine[_STEP, y, j] * rows[0, j]
+            left = rows[0, j] - fine[_HOLE, y, j]
+            fine[_R, y, j] = left
+            fine[_Z, y, j] = fine[_STEP, y, j] * left
     alpha, before = np.float32(0), 0.0
     for cycle in range(ends[1]):
         _restrict(fine, grids[0][_RIGHT], height, width, weights, rows)
@@ -390,6 +403,7 @@ def fill_holes(images, drop, found, weights, ends):
     fine, known = _planes(9, height, width), _planes(1, height, width)[0]
     rows = _planes(1, 1, width)[0]
     coarse = _coarse_grids(height, width)
+    fine[_P:] = 0
     levels = coarse[0]
     for b in range(count):
         _know(drop[b], fine, known, coarse, weights)
