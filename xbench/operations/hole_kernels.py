@@ -388,27 +388,35 @@ def _fill(image, found, fine, coarse, weights, ends, rows):
 
 
 @kernel
-def fill_holes(images, drop, found, weights, ends):
+def fill_holes(owner, drop, found, images, noise, weights, ends):
     """Solve the neighbor equations of a batch, row by row, on one core.
 
     Args:
-        images: float32 (B, C, H, W).
+        owner: int64 (B,), the image of each row.
         drop: bool (B, H, W), the unknown pixels; where all are, the image's mean is taken.
         found: float32 (B, C, H, W), filled.
+        images: float32 (N, C, H, W).
+        noise: float32 (N, C, H, W), added to the dropped pixels; or (0, C, H, W).
         weights: float32, of direct and of diagonal neighbors, (2, 1) or (1, 0).
         ends: a channel is solved when a cycle changes no pixel by more than the first, or after as
             many cycles as the second.
     """
-    count, channels, height, width = images.shape
+    _, channels, height, width = images.shape
     fine, known = _planes(9, height, width), _planes(1, height, width)[0]
     rows = _planes(1, 1, width)[0]
     coarse = _coarse_grids(height, width)
     fine[_P:] = 0
     levels = coarse[0]
-    for b in range(count):
+    for b in range(len(owner)):
         _know(drop[b], fine, known, coarse, weights)
         for c in range(channels):
+            image = images[owner[b], c]
             if levels[len(levels) - 1][_EMPTY, 1, 1] > 0:
-                found[b, c] = images[b, c].mean()
+                found[b, c] = image.mean()
             else:
-                _fill(images[b, c], found[b, c], fine, coarse, weights, ends, rows)
+                _fill(image, found[b, c], fine, coarse, weights, ends, rows)
+            if len(noise) > 0:
+                more = noise[owner[b], c]
+                for y in range(height):
+                    for x in range(width):
+                        found[b, c, y, x] += fine[_HOLE, y + 1, x + 1] * more[y, x]

@@ -8,6 +8,7 @@ batch are solved together, and each row stops on its own criterion, so neighbors
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,9 +49,9 @@ class Imputer:
     Attributes:
         images: float32 (N, C, H, W) in [0, 1].
         content: (N, C, H, W), the picture that shows where pixels were removed, or None.
-        solve: maps (rows (B, C, H, W), drop bool (B, 1, H, W)) to filled rows, their kept pixels
-            unchanged, or None.
-        noise: (N, C, H, W), added to solved pixels only, or None.
+        solve: maps (owner (B,), drop bool (B, 1, H, W)) to rows with dropped pixels filled and the
+            others unchanged, or None.
+        noise: (N, C, H, W), what `solve` adds to the dropped pixels, or None.
         tokens: whether the model drops tokens; the pixels then stay as they are.
     """
 
@@ -71,16 +72,13 @@ class Imputer:
             return self._filled(owner, drop)
 
     def _filled(self, owner: Tensor, drop: Tensor) -> Tensor:
+        if self.solve is not None:
+            return self.solve(owner, drop)
         rows = rows_of(self.images, owner)
-        if self.tokens:
+        if self.content is None:
             return rows
-        if self.content is not None:  # exact at 0 and 1; `where` is far slower
-            return torch.lerp(rows, rows_of(self.content, owner), drop.to(rows))
-        assert self.solve is not None
-        filled = self.solve(rows.contiguous(), drop)
-        if self.noise is None:
-            return filled
-        return filled.addcmul_(rows_of(self.noise, owner), drop.to(filled))
+        # exact at 0 and 1; `where` is far slower
+        return torch.lerp(rows, rows_of(self.content, owner), drop.to(rows))
 
 
 def check_imputer(name: str) -> None:
@@ -121,19 +119,22 @@ def make_imputer(name: str, images: Tensor, *, mean: Tensor | None, streams: Str
         return Imputer(images, content=fill(images, name, mean=mean, streams=streams))
     if name == "noisy_linear":
         noise = ROAD_NOISE * streams.normal(tuple(images.shape[1:]), "imputer").to(images)
-        return Imputer(
-            images, solve=lambda x, drop: solve_neighbors(x, drop, ROAD_NEIGHBORS), noise=noise
-        )
+        return Imputer(images, solve=partial(_road, images, noise), noise=noise)
     if name == "harmonic":
-        return Imputer(
-            images,
-            solve=lambda x, drop: solve_neighbors(
-                x, drop, FOUR_NEIGHBORS, tolerance=GRAY_LEVEL / 4
-            ),
-        )
+        return Imputer(images, solve=partial(_harmonic, images))
+    by_rows = neighborhood_mean if name == "neighborhood" else inpaint_biharmonic
     return Imputer(
-        images, solve=neighborhood_mean if name == "neighborhood" else inpaint_biharmonic
+        images, solve=lambda owner, drop: by_rows(rows_of(images, owner).contiguous(), drop)
     )
+
+
+def _road(images: Tensor, noise: Tensor, owner: Tensor, drop: Tensor) -> Tensor:
+    return solve_neighbors(images, drop, ROAD_NEIGHBORS, owner=owner, noise=noise)
+
+
+def _harmonic(images: Tensor, owner: Tensor, drop: Tensor) -> Tensor:
+    level = GRAY_LEVEL / 4  # no noise hides what is left
+    return solve_neighbors(images, drop, FOUR_NEIGHBORS, owner=owner, tolerance=level)
 
 
 def imputed_logits(model: "Classifier", imputer: Imputer, count: int, select: Select) -> Tensor:

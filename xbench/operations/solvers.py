@@ -14,6 +14,7 @@ from torch import Tensor
 
 from xbench.operations.cores import fill_rows
 from xbench.operations.multigrid import Weights, grown, solve_holes, summed
+from xbench.operations.pixels import rows_of
 from xbench.optional import optional
 
 restoration = optional("skimage.restoration", "install it with `pip install scikit-image`")
@@ -32,41 +33,59 @@ def solve_neighbors(
     drop: Tensor,
     weights: Weights = ROAD_NEIGHBORS,
     *,
+    owner: Tensor | None = None,
+    noise: Tensor | None = None,
     tolerance: float = GRAY_LEVEL,
 ) -> Tensor:
     """Replace dropped pixels by the solution of the neighbor equations (Rong et al. 2022).
 
     Args:
-        images: (B, C, H, W).
+        images: (N, C, H, W).
         drop: bool (B, 1, H, W), the unknown pixels; where all are, the image's mean is returned.
         weights: of the four direct and the four diagonal neighbors; border pixels share theirs
             among the neighbors that exist.
+        owner: int64 (B,), the image of each row; default each row its own.
+        noise: (N, C, H, W), added to dropped pixels.
         tolerance: an image is solved when a cycle changes no pixel by more; what is left then is
             a few times less: no pixel is off by half a gray level, a fifth of ROAD's noise.
 
     Returns:
         float32 (B, C, H, W), kept pixels unchanged.
     """
+    if owner is None:
+        owner = torch.arange(len(drop), device=images.device)
     if images.device.type == "cpu" and kernels.reason is None:
-        return _compiled(images.float(), drop, weights, tolerance)
-    return solve_by_tensors(images, drop, weights, tolerance=tolerance)
+        return _compiled(images.float(), drop, weights, owner, noise, tolerance)
+    filled = solve_by_tensors(rows_of(images, owner), drop, weights, tolerance=tolerance)
+    if noise is None:
+        return filled
+    return filled.addcmul_(rows_of(noise, owner), drop.to(filled))
 
 
-def _compiled(images: Tensor, drop: Tensor, weights: Weights, tolerance: float) -> Tensor:
+def _compiled(
+    images: Tensor,
+    drop: Tensor,
+    weights: Weights,
+    owner: Tensor,
+    noise: Tensor | None,
+    tolerance: float,
+) -> Tensor:
     unit = weights[1] or weights[0]
     whole = tuple(np.float32(round(weight / unit)) for weight in weights)
     ends = (np.float32(tolerance), _CYCLES)
+    pixels = images.detach().contiguous().numpy()
+    more = pixels[:0] if noise is None else noise.detach().float().contiguous().numpy()
 
-    def loops(pixels: Array, holes: Array, filled: Array) -> None:
-        kernels.fill_holes(pixels, holes, filled, whole, ends)
+    def loops(rows: Array, holes: Array, filled: Array) -> None:
+        kernels.fill_holes(rows, holes, filled, pixels, more, whole, ends)
 
-    return fill_rows(loops, torch.empty(images.shape), images, drop[:, 0])
+    return fill_rows(loops, torch.empty(len(drop), *images.shape[1:]), owner, drop[:, 0])
 
 
 def solve_by_tensors(
     images: Tensor, drop: Tensor, weights: Weights, *, tolerance: float = GRAY_LEVEL
 ) -> Tensor:
-    """`solve_neighbors` by operations on tensors, on any device."""
+    """The same by operations on tensors, on any device; one image a row, without noise."""
     start = torch.where(drop, pyramid_means(images, drop), images)
     # these cycles take out less each, so that more is left behind the last
     solved = solve_holes(start, drop, weights, tolerance=tolerance / 4, limit=_CYCLES)
