@@ -226,11 +226,14 @@ class _Trial:
         )
         change = images - base
 
-        places, constant = self._places(activations, samples)
+        flat = activations.flatten(2)
+        constant = flat.amax(dim=2) == flat.amin(dim=2)
+        places = self._places(constant, samples)
 
         def build(index: Tensor) -> Tensor:
             image, channel, sample = places[index].unbind(1)
             mask = unit_range(upsample(activations[image, channel], size))
+            mask = mask * ~constant[image, channel].view(-1, 1, 1)  # no stretched rounding
             if self.fade:
                 mask = mask * ((sample + 1) / samples).view(-1, 1, 1)
             if self.stdev > 0:
@@ -242,20 +245,19 @@ class _Trial:
         scores[places.unbind(1)] = target_logit(logits, targets[places[:, 0]])
         first = constant.int().argmax(dim=1)[:, None]
         blank = scores[..., 0].gather(1, first)  # of an image without constant channels: not used
-        return torch.where(constant, blank, scores.mean(dim=2))
+        means = scores.mean(dim=2)
+        return means if self.stdev > 0 else torch.where(constant, blank, means)
 
-    def _places(self, activations: Tensor, samples: int) -> tuple[Tensor, Tensor]:
-        """What to try, (rows, 3): image, channel, sample; and which channels are constant, (N, K).
+    def _places(self, constant: Tensor, samples: int) -> Tensor:
+        """What to try, (rows, 3): image, channel, sample.
 
         Without noise an image's constant channels all show its baseline, so one is tried, once.
         """
-        flat = activations.flatten(2)
-        constant = flat.amax(dim=2) == flat.amin(dim=2)
         if self.stdev > 0:
             constant = torch.zeros_like(constant)
         tried = (~constant)[..., None].repeat(1, 1, samples)
         tried[..., 0] |= constant & (constant.cumsum(dim=1) == 1)
-        return tried.nonzero(), constant
+        return tried.nonzero()
 
     def _noise(
         self,

@@ -136,6 +136,26 @@ def test_networks_that_cannot_be_traced_stay_as_they_are() -> None:
     assert fold(nets.build(Branching).eval(), nets.pictures(1)) is None
 
 
+def test_a_twin_folds_a_copy_with_other_weights(network: nn.Module) -> None:
+    images = nets.pictures(2)
+    folded = fold(network, images[:1])
+    assert folded is not None
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.3)
+    twin = folded.twin(other)
+    with torch.no_grad():
+        assert torch.allclose(twin.get()(images), other(images), rtol=1e-4, atol=1e-6)
+        assert torch.allclose(folded.get()(images), network(images), rtol=1e-4, atol=1e-6)
+        other.head.bias.add_(1)
+        other.first[0].weight.mul_(0.5)
+        assert torch.allclose(twin.get()(images), other(images), rtol=1e-4, atol=1e-6)
+    other.branch.register_forward_hook(lambda *_: None)
+    assert twin.get() is None
+    assert folded.get() is not None
+
+
 def test_randomized_networks_are_folded_once(network: nn.Module, monkeypatch) -> None:
     made = []
     monkeypatch.setattr(networks, "fold", lambda *a: (made.append(1), fold(*a))[1])

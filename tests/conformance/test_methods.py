@@ -313,6 +313,15 @@ def test_a_constant_map_is_a_finding_unless_another_class_has_contrast():
     assert any("maps without contrast" in found for found in check(chosen(Blind()), *given()))
 
 
+def test_methods_may_spend_less_where_their_card_says_at_most():
+    found = check(chosen(Good(), forwards="2", at_most=True), *given())
+    assert found == []
+    found = check(chosen(Good(), forwards="2"), *given())
+    assert any("where its card says 2 forwards" in one for one in found)
+    found = check(chosen(Spendthrift(), at_most=True), *given())
+    assert any("spends 2 forwards" in one for one in found)
+
+
 def test_maps_that_are_empty_for_two_classes_are_not_blind_to_the_class():
     class Shier(Good):
         """Shows nothing for the class that the model chooses, nor for the next one."""

@@ -2,14 +2,14 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from xbench.classifier.batching import BatchSizes, is_out_of_memory
+from xbench.classifier.facts import facts_of
 from xbench.classifier.layers import Layer, Trace, last_spatial, to_nchw, trace
 from xbench.classifier.memory_format import settle_memory_format
 from xbench.classifier.network import (
@@ -25,7 +25,7 @@ from xbench.classifier.randomize import weights_in_order
 from xbench.classifier.tail import build_tail, tail_rows
 from xbench.contracts import Geometry
 from xbench.cost import Facts
-from xbench.errors import ModelError, UnsupportedError
+from xbench.errors import UnsupportedError
 
 Build = Callable[[Tensor], Tensor]
 Result = TypeVar("Result")
@@ -114,8 +114,7 @@ class Classifier:
             layers=self.roles,
             own=True,
         )
-        other.counter = self.counter
-        other._sizes = self._sizes
+        other.counter, other._sizes = self.counter, self._sizes
         other.network.take_settings(self.network)
         return other
 
@@ -126,24 +125,18 @@ class Classifier:
         return other
 
     def facts(self, shape: Sequence[int]) -> Facts:
-        """What cost formulas may use.
+        """What cost formulas may use of this network and images of a shape, see `facts_of`."""
+        return facts_of(self, shape)
 
-        Height, width, classes, layers (that have weights), and of `last_conv`, or another layer by
-        `at`, its channels and whether the network can be cut behind it (tail).
-        """
-        sample = torch.zeros(1, *shape[-3:], device=self.device)
-        read = partial(self._layer_facts, sample)
-        with self.counter.paused():
-            if self._layers is None:
-                self._layers = len(weights_in_order(self.module, self.network.normalize(sample)))
-            facts = {"height": shape[-2], "width": shape[-1], "classes": self.classes(sample)}
-        return Facts({"layers": self._layers, **facts, **read("last_conv")}, read)
+    def layer_count(self, sample: Tensor) -> int:
+        """How many layers have weights; `sample` is any image of the right shape."""
+        if self._layers is None:
+            self._layers = len(weights_in_order(self.module, self.network.normalize(sample)))
+        return self._layers
 
-    def _layer_facts(self, sample: Tensor, role: str) -> dict[str, object]:
-        with self.counter.paused(), suppress(*(() if role == "last_conv" else (ModelError,))):
-            if layer := self.find_layer(role, sample):
-                return {"channels": layer.channels, "tail": self._tail(layer, sample) is not None}
-        return {"channels": 0, "tail": False}
+    def can_cut(self, layer: Layer, sample: Tensor) -> bool:
+        """Whether what is behind a layer can be run alone."""
+        return self._tail(layer, sample) is not None
 
     @property
     def class_count(self) -> int | None:
