@@ -77,6 +77,5 @@ def add_rows(totals: Tensor, owners: Tensor, values: Tensor) -> None:
 
 def row_blocks(model: Classifier, count: int, like: Tensor) -> Iterator[Tensor]:
     """Indices of `count` rows in blocks that a backward pass has room for, int64 (B,)."""
-    size = model.size("backward", like)
-    for start in range(0, count, size):
-        yield torch.arange(start, min(start + size, count), device=model.device)
+    blocks = -(-count // model.size("backward", like))  # of one size: a small last one is slow
+    yield from torch.arange(count, device=model.device).tensor_split(max(blocks, 1))

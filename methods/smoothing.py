@@ -10,6 +10,7 @@ from torch import Tensor
 from xbench.classifier import Classifier
 from xbench.contracts import Method, MethodCard
 from xbench.cost import Cost
+from xbench.operations.cores import over_cores
 from xbench.operations.pixels import rows_of
 from xbench.registry import METHODS
 from xbench.streams import Streams
@@ -108,12 +109,17 @@ class SmoothGrad(PixelMethod):
 
 def _noise(images: Tensor, owners: list[int], copies: list[int], streams: Streams) -> Tensor:
     """Standard normal noise of some (image, copy) rows, (B, C, H, W)."""
-    shape = tuple(images.shape[1:])
-    draws = [
-        torch.randn(shape, generator=streams.generator(owner, "noise", copy))
-        for owner, copy in zip(owners, copies, strict=True)
+    found = torch.empty(len(owners), *images.shape[1:])
+    drawn = [
+        streams.generator(owner, "noise", copy) for owner, copy in zip(owners, copies, strict=True)
     ]
-    return torch.stack(draws).to(images)
+
+    def draw(part: slice) -> None:
+        for row, generator in zip(found[part], drawn[part], strict=True):
+            row.normal_(generator=generator)
+
+    over_cores(draw, len(owners))
+    return found.to(images)
 
 
 def _channels(
